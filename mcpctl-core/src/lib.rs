@@ -1,0 +1,9 @@
+#![doc = include_str!("../README.md")]
+
+pub mod error;
+mod random;
+pub mod rbac;
+pub mod resource;
+pub mod store;
+
+pub use error::{Error, ErrorKind, Result};

@@ -1,0 +1,192 @@
+//! Audit events: what happened, who did it, and how it ended. Never a secret value.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::now;
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuditEvent {
+    /// A UUID of version 7: later events of one process sort later.
+    pub id: String,
+    /// When it ended, to the microsecond.
+    pub at: Timestamp,
+    /// What happened; its `kind` says which sort.
+    #[serde(flatten)]
+    pub detail: EventDetail,
+    /// Who did it.
+    #[serde(flatten)]
+    pub actor: Actor,
+}
+
+/// Who did something, and in which request.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Actor {
+    /// The user's id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<String>,
+    /// The user's e-mail address at that time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The SHA-256 of the token, in hexadecimal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_sha: Option<String>,
+    /// The request's id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum EventDetail {
+    /// A call of an Llm.
+    LlmInferenceCall(InferenceCall),
+    /// A resource was created, changed or deleted.
+    ResourceChange(Change),
+    /// Somebody logged in, or failed to.
+    Login(Login),
+    /// A known principal was refused.
+    Denied(Denial),
+    /// Secret values were shown.
+    SecretReveal(Reveal),
+}
+
+/// A call of an Llm.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InferenceCall {
+    /// The Llm's name.
+    pub llm_name: String,
+    /// The Llm's id.
+    pub llm_id: String,
+    /// The model asked of the provider.
+    pub model: String,
+    /// The provider's type.
+    #[serde(rename = "type")]
+    pub ty: String,
+    /// Whether a stream was asked for.
+    pub streaming: bool,
+    /// From the request's arrival to the answer's end, in milliseconds.
+    pub duration_ms: u64,
+    /// The HTTP status of the answer; 499 when the caller went away.
+    pub status: u16,
+    /// From the request's arrival to the first byte of the answer's body, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttft_ms: Option<u64>,
+    /// Tokens of the prompt, cached ones included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompt_tokens: Option<u64>,
+    /// Tokens of the answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub completion_tokens: Option<u64>,
+    /// Tokens of the prompt that came from the provider's cache.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cached_tokens: Option<u64>,
+    /// Why the answer ended, in OpenAI's words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub finish_reason: Option<String>,
+    /// Bytes of the answer's body.
+    pub bytes_out: u64,
+    /// What went wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// A resource was created, changed or deleted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Change {
+    /// `create`, `edit` or `delete`.
+    pub action: String,
+    /// The plural of the kind.
+    pub resource: String,
+    /// The resource's name.
+    pub name: String,
+    /// The resource's id.
+    pub resource_id: String,
+    /// Its version after the change.
+    pub version: i64,
+    /// The names of the fields that changed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<String>,
+}
+
+/// Somebody logged in, or failed to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Login {
+    /// The e-mail address that was given.
+    pub email: String,
+    /// `ok`, `refused` or `limited`.
+    pub result: String,
+}
+
+/// A known principal was refused.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Denial {
+    /// The permission that was missing.
+    pub permission: String,
+}
+
+/// Secret values were shown.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Reveal {
+    /// The Secret's name.
+    pub name: String,
+    /// The Secret's id.
+    pub resource_id: String,
+}
+
+impl AuditEvent {
+    /// An event that ends now. Long text in it is cut, with a mark.
+    pub fn new(actor: Actor, mut detail: EventDetail) -> Self {
+        match &mut detail {
+            EventDetail::LlmInferenceCall(call) => {
+                cut(&mut call.model);
+                call.error.as_mut().map(cut);
+                call.finish_reason.as_mut().map(cut);
+            }
+            EventDetail::Login(login) => cut(&mut login.email),
+            EventDetail::Denied(denial) => cut(&mut denial.permission),
+            // Names that passed validation are short.
+            EventDetail::ResourceChange(_) | EventDetail::SecretReveal(_) => {}
+        }
+        Self { id: uuid::Uuid::now_v7().to_string(), at: now(), detail, actor }
+    }
+
+    /// The `kind`, as written.
+    pub fn kind(&self) -> &'static str {
+        match &self.detail {
+            EventDetail::LlmInferenceCall(_) => "llm_inference_call",
+            EventDetail::ResourceChange(_) => "resource_change",
+            EventDetail::Login(_) => "login",
+            EventDetail::Denied(_) => "denied",
+            EventDetail::SecretReveal(_) => "secret_reveal",
+        }
+    }
+
+    /// The name of the Llm the event is about.
+    pub fn llm(&self) -> Option<&str> {
+        match &self.detail {
+            EventDetail::LlmInferenceCall(call) => Some(&call.llm_name),
+            EventDetail::ResourceChange(change) if change.resource == "llms" => Some(&change.name),
+            _ => None,
+        }
+    }
+}
+
+/// Cuts `text` to 1,000 bytes, with a mark where something is missing.
+fn cut(text: &mut String) {
+    const MOST: usize = 1000;
+    if text.len() > MOST {
+        let end = text.floor_char_boundary(MOST);
+        text.truncate(end);
+        text.push('…');
+    }
+}

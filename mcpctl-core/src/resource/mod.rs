@@ -1,0 +1,35 @@
+//! What exists: the kinds, their fields and rules, and the objects. Plain data, no I/O.
+//!
+//! A kind is one file here (its [`KindDef`]: names, fields, table columns) and one row in [`kinds`]. Storage,
+//! validation, HTTP routes, permissions and the CLI's output all follow from that definition.
+
+mod event;
+mod faults;
+mod field;
+mod id;
+mod kind;
+pub mod kinds;
+mod llm;
+mod object;
+mod rbac;
+mod read;
+mod secret;
+mod secret_backend;
+mod session;
+mod user;
+mod view;
+
+pub use event::{Actor, AuditEvent, Change, Denial, EventDetail, InferenceCall, Login, Reveal};
+pub use faults::Faults;
+pub use field::{Field, FieldType, OnDelete};
+pub use id::{Id, NameRule};
+pub use kind::{Behaviour, Column, ColumnValue, Kind, KindDef};
+pub use llm::{ApiKeyRef, LlmSpec, LlmType};
+pub use object::{Object, Revision, Spec, now};
+pub use rbac::{RbacSpec, RoleBinding, Subject};
+pub use read::{Reading, SuppliedSpec};
+pub use secret::SecretSpec;
+pub use secret_backend::{MASK, SecretBackendSpec, is_credential_key};
+pub use session::{Session, TokenHash};
+pub use user::UserSpec;
+pub use view::{text_of, view};

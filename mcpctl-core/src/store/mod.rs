@@ -1,0 +1,139 @@
+//! Where things are kept: objects as in Kubernetes and etcd, behind small traits.
+//!
+//! A store keeps [`Object`]s of every kind alike, one growing revision number, and what changed at each
+//! revision. It decides nothing: what may be written is decided once, in the registry, and a [`Txn`] carries the
+//! [`Condition`]s under which that decision holds.
+
+mod memory;
+
+mod txn;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+pub use memory::MemoryStore;
+
+pub use txn::{Condition, Outcome, Txn, Write};
+
+use crate::{
+    error::Result,
+    resource::{AuditEvent, Id, Kind, Object, Revision, Session, TokenHash},
+};
+
+/// Keeps objects.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// The object of this kind and id.
+    ///
+    /// # Errors
+    ///
+    /// Unavailable, when the store is away; likewise for every function here.
+    async fn get(&self, kind: Kind, id: &Id) -> Result<Option<Object>>;
+
+    /// The object of this kind and name.
+    async fn find(&self, kind: Kind, name: &str) -> Result<Option<Object>>;
+
+    /// All objects of a kind, sorted by the bytes of their names.
+    async fn list(&self, kind: Kind) -> Result<Vec<Object>>;
+
+    /// The revision of the last commit; 0 for a new store.
+    async fn revision(&self) -> Result<Revision>;
+
+    /// What changed after `since`: each object and session that did, once, as it is now.
+    async fn changes(&self, since: Revision) -> Result<Changes>;
+
+    /// Carries out a transaction: all of it, or, when a condition does not hold, nothing.
+    ///
+    /// Once this returns [`Outcome::Committed`], the change survives the end of the process.
+    async fn commit(&self, txn: Txn) -> Result<Outcome>;
+}
+
+/// Keeps encrypted values, by key. They are written with [`Write::PutValue`].
+#[async_trait]
+pub trait ValueStore: Send + Sync + 'static {
+    /// The value of `key`, as it was written.
+    async fn value(&self, key: &str) -> Result<Option<String>>;
+}
+
+/// Keeps sessions. They are written with [`Write::PutSession`].
+#[async_trait]
+pub trait SessionStore: Send + Sync + 'static {
+    /// All sessions that have not been revoked and expire after `now`.
+    async fn sessions(&self, now: Timestamp) -> Result<Vec<Session>>;
+
+    /// The session of this token, unless it was revoked. It may have expired.
+    async fn session(&self, token: TokenHash) -> Result<Option<Session>>;
+}
+
+/// Keeps audit events.
+#[async_trait]
+pub trait EventStore: Send + Sync + 'static {
+    /// Adds events, all or none. An event whose id is there already is left as it is.
+    async fn append(&self, events: &[AuditEvent]) -> Result<()>;
+
+    /// The events that `query` asks for, newest (greatest id) first.
+    async fn events(&self, query: &EventQuery) -> Result<Vec<AuditEvent>>;
+}
+
+/// Everything that has to be kept.
+pub trait Storage: Store + ValueStore + SessionStore + EventStore {}
+
+impl<T: Store + ValueStore + SessionStore + EventStore> Storage for T {}
+
+/// What changed after a revision.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Changes {
+    /// Everything that did.
+    All {
+        /// The store's revision that this leads to.
+        revision: Revision,
+        /// Objects that were written or deleted.
+        objects: Vec<ObjectChange>,
+        /// Sessions that began or were revoked.
+        sessions: Vec<SessionChange>,
+    },
+    /// The store no longer knows what changed that long ago: list everything anew.
+    Compacted,
+}
+
+/// A change of an object.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ObjectChange {
+    /// It was written; this is how it is now.
+    Put(Object),
+    /// It is gone.
+    Deleted {
+        /// Its kind.
+        kind: Kind,
+        /// Its id.
+        id: Id,
+    },
+}
+
+/// A change of a session.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SessionChange {
+    /// It began.
+    Put(Session),
+    /// It was revoked.
+    Revoked(TokenHash),
+}
+
+/// Which audit events to read. `None` and empty mean any.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EventQuery {
+    /// Only events of this kind.
+    pub kind: Option<String>,
+    /// Only events about the Llm of this name.
+    pub llm: Option<String>,
+    /// Only events of the user with this id or e-mail address.
+    pub user: Option<String>,
+    /// Only events at or after this time.
+    pub since: Option<Timestamp>,
+    /// Only events before this time.
+    pub until: Option<Timestamp>,
+    /// Only events older than (with an id less than) this one.
+    pub before: Option<String>,
+    /// At most so many.
+    pub limit: usize,
+}
