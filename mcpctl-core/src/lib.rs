@@ -5,5 +5,6 @@ mod random;
 pub mod rbac;
 pub mod resource;
 pub mod store;
+pub mod wire;
 
 pub use error::{Error, ErrorKind, Result};
