@@ -18,12 +18,14 @@ pub(crate) enum Auth {
 
 /// Ask whether you may do something; exit status 1 when you may not
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  mcpctl auth can-i create llms\n  mcpctl auth can-i run llms gpt")]
+#[command(
+    after_help = "Examples:\n  mcpctl auth can-i create llms\n  mcpctl auth can-i run llms gpt\n  mcpctl auth can-i audit"
+)]
 pub(crate) struct CanI {
-    /// view, create, edit, delete, run or expose
+    /// view, create, edit, delete, run or expose; or an operation, such as audit
     action: String,
-    /// A kind, or *
-    resource: String,
+    /// A kind
+    resource: Option<String>,
     /// One resource
     name: Option<String>,
 }
@@ -31,8 +33,8 @@ pub(crate) struct CanI {
 impl Auth {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
         let Self::CanI(CanI { action, resource, name }) = self;
-        let resource = if resource == "*" { resource } else { parse_kind(&resource)?.plural.to_owned() };
-        let answer = context.client()?.can_i(&action, &resource, name.as_deref()).await?;
+        let resource = resource.map(|kind| parse_kind(&kind)).transpose()?.map(|kind| kind.def().plural);
+        let answer = context.client()?.can_i(&action, resource, name.as_deref()).await?;
         if context.format() == Format::Json {
             context.out.json(&serde_json::json!({
                 "allowed": answer.allowed, "reason": answer.reason, "binding": answer.binding,

@@ -67,15 +67,29 @@ impl Chat {
     }
 }
 
-/// Sends the conversation, prints the answer and returns it.
+/// Sends the conversation, prints the answer as it comes and returns it.
 async fn say(context: &Context, client: &Client, llm: &str, messages: &[Value]) -> Result<String, Failure> {
-    let body = json!({"messages": messages});
-    let answer = client
-        .infer(llm, &body)
-        .await
-        .map_err(|error| Failure::from(error).context(format!("asking `{llm}`")))?;
-    let text =
-        answer.pointer("/choices/0/message/content").and_then(Value::as_str).unwrap_or_default().to_owned();
-    context.out.line(&text)?;
-    Ok(text)
+    let failed = |error| Failure::from(error).context(format!("asking `{llm}`"));
+    let mut stream = client.infer_stream(llm, &json!({"messages": messages})).await.map_err(failed)?;
+    let mut answer = String::new();
+    while let Some(chunk) = stream.next().await {
+        let chunk = match chunk {
+            Ok(chunk) => chunk,
+            Err(error) => {
+                // What came so far is shown; the failure begins on a line of its own.
+                if !answer.is_empty() {
+                    context.out.line("")?;
+                }
+                return Err(failed(error));
+            }
+        };
+        if let Some(text) = chunk.pointer("/choices/0/delta/content").and_then(Value::as_str) {
+            context.out.print(text)?;
+            answer.push_str(text);
+        }
+    }
+    if !answer.ends_with('\n') {
+        context.out.line("")?;
+    }
+    Ok(answer)
 }

@@ -76,15 +76,17 @@ impl Client {
         self.object(answer)
     }
 
-    /// Whether the caller may do `action` on `resource` (a plural kind), or on the one called `name`.
+    /// Whether the caller may do `action` on `resource` (a plural kind), or on the one called `name`; without a
+    /// resource, `action` is an operation.
     ///
     /// # Errors
     ///
     /// As for every call.
-    pub async fn can_i(&self, action: &str, resource: &str, name: Option<&str>) -> Result<CanI> {
-        let mut body = json!({"action": action, "resource": resource});
-        if let (Some(name), Some(body)) = (name, body.as_object_mut()) {
-            body.insert("name".into(), name.into());
+    pub async fn can_i(&self, action: &str, resource: Option<&str>, name: Option<&str>) -> Result<CanI> {
+        let mut body = json!({"action": action});
+        if let Some(body) = body.as_object_mut() {
+            let given = [("resource", resource), ("name", name)];
+            body.extend(given.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?.into()))));
         }
         let answer = self.call(Method::POST, &["auth", "can-i"], &[], Some(&body)).await?;
         serde_json::from_value(answer).map_err(|_| self.not_ours("its answer to `can-i` has an unknown form"))

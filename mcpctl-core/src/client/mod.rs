@@ -17,10 +17,12 @@
 
 mod api;
 mod failure;
+mod stream;
 mod token;
 mod transport;
 
 pub use api::{CanI, LoggedIn};
 pub use failure::Unreachable;
+pub use stream::ChatStream;
 pub use token::Token;
 pub use transport::{Client, parse_base_url};
