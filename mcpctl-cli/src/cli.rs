@@ -9,6 +9,7 @@ use crate::{commands, context::Context, failure::Failure, output::Format};
 #[command(
     name = "mcpctl",
     version,
+    arg_required_else_help = true,
     max_term_width = 100,
     after_help = "Examples:\n  mcpctl login --email admin@localhost\n  mcpctl create secret openai --from-stdin api-key\n  \
                   mcpctl create llm gpt --type openai --model gpt-4o --api-key-ref openai/api-key\n  mcpctl chat gpt 'Hello'"
@@ -23,19 +24,11 @@ pub(crate) struct Cli {
 /// Flags that every command takes.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Global {
-    /// The server to talk to, instead of the one of the context in use
-    #[arg(long, global = true, value_name = "URL", env = "MCPCTL_URL", hide_env_values = true)]
+    /// The server to talk to; MCPCTL_URL sets it too
+    #[arg(long, global = true, value_name = "URL")]
     pub(crate) daemon_url: Option<String>,
-    /// How to print results
-    #[arg(
-        short,
-        long,
-        global = true,
-        value_name = "FORMAT",
-        value_enum,
-        hide_possible_values = true,
-        help = "How to print results: table, wide, json, yaml or name"
-    )]
+    /// How to print results: table, wide, json, yaml or name
+    #[arg(short, long, global = true, value_name = "FORMAT", value_enum, hide_possible_values = true)]
     pub(crate) output: Option<Format>,
 }
 

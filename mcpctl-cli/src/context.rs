@@ -24,7 +24,9 @@ pub(crate) struct Context {
 impl Context {
     /// The surroundings that the global flags ask for.
     pub(crate) fn new(global: Global) -> Result<Self, Failure> {
-        let chosen_url = global.daemon_url.filter(|url| !url.trim().is_empty());
+        // Not clap's `env`: that would put the flag into every usage line.
+        let chosen_url = global.daemon_url.or_else(|| std::env::var("MCPCTL_URL").ok());
+        let chosen_url = chosen_url.filter(|url| !url.trim().is_empty());
         Ok(Self { home: Home::find()?, out: Out::stdout(), chosen_url, format: global.output })
     }
 

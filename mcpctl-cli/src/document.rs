@@ -99,7 +99,7 @@ fn listed(place: &str, key: &str, items: Value) -> Result<Vec<Document>, Failure
         if ["name", "type", "model", "data", "spec"].contains(&key) {
             failure = Failure::new("the document has no `kind`").hint("add a line such as `kind: llm`");
         }
-        return Err(failure.context(place));
+        return Err(failure.in_input().context(place));
     };
     let Value::Array(items) = items else {
         return Err(Failure::new(format!("{place}: `{key}` must be a list")));
@@ -121,7 +121,7 @@ fn object(place: &str, value: Value) -> Result<Spec, Failure> {
 fn document(place: &str, listed: Option<Kind>, mut body: Spec) -> Result<Document, Failure> {
     let named = match body.shift_remove("kind") {
         Some(Value::String(kind)) => {
-            Some(Kind::parse(&kind).ok_or_else(|| unknown_kind(&kind).context(place))?)
+            Some(Kind::parse(&kind).ok_or_else(|| unknown_kind(&kind).in_input().context(place))?)
         }
         Some(_) => return Err(Failure::new(format!("{place}: `kind` must be a string"))),
         None => None,

@@ -25,6 +25,11 @@ impl Failure {
         Self { code: 2, ..Self::new(message) }
     }
 
+    /// The same, as a fault of the input and not of the command line: exit status 1.
+    pub(crate) fn in_input(self) -> Self {
+        Self { code: 1, ..self }
+    }
+
     /// A failure that was reported already, or needs no words: only the exit status is left.
     pub(crate) fn silent(code: u8) -> Self {
         Self { code, ..Self::new("") }

@@ -122,17 +122,15 @@ async fn dry_run(context: &Context, client: &Client, documents: &[Document]) -> 
             }
         };
         match plan {
-            Plan::Create => match plan::check_new(document) {
-                Ok(()) => context.out.line(format!("Would create {what}: {name}"))?,
-                Err(failure) => {
-                    failed += 1;
-                    eprintln!("Error applying {what} '{name}': {}", safe(failure.message()));
-                }
-            },
-            Plan::Update(fields) => {
-                context.out.line(format!("Would update {what}: {name} ({})", inline(&fields.join(", "))))?;
+            Ok(Plan::Create) => context.out.line(format!("Would create {what}: {name}"))?,
+            Ok(Plan::Update(fields)) => {
+                context.out.line(format!("Would update {what}: {name} ({})", fields.join(", ")))?;
             }
-            Plan::Unchanged => context.out.line(format!("Unchanged {what}: {name}"))?,
+            Ok(Plan::Unchanged) => context.out.line(format!("Unchanged {what}: {name}"))?,
+            Err(failure) => {
+                failed += 1;
+                eprintln!("Error applying {what} '{name}': {}", safe(failure.message()));
+            }
         }
     }
     if failed == 0 {

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::apply::find;
-use crate::{context::Context, document, failure::Failure, plan};
+use crate::{context::Context, document, failure::Failure, output::text::inline, plan};
 
 /// Show what `apply` would change, as a unified diff
 #[derive(Debug, Args)]
@@ -23,6 +23,13 @@ impl Diff {
         for document in document::load(&self.files)? {
             let stored = find(&client, document.kind, &document.name).await?;
             let text = plan::diff(&document, stored.as_ref())?;
+            if plan::hides(&document) && stored.is_some() {
+                eprintln!(
+                    "The values in {} '{}' are not compared.",
+                    document.kind.singular,
+                    inline(&document.name)
+                );
+            }
             differs |= !text.is_empty();
             context.out.print(&text)?;
         }

@@ -60,8 +60,11 @@ impl<'a> List<'a> {
     }
 
     fn path(&self, item: &Spec) -> String {
-        let name = item.get("name").or_else(|| item.get("id")).map(text_of).unwrap_or_default();
-        format!("{}/{}", self.kind.map_or("auditlog", |kind| kind.def().singular), text::inline(&name))
+        let (kind, key) = match self.kind {
+            Some(kind) => (kind.def().singular, "name"),
+            None => ("auditlog", "id"),
+        };
+        format!("{kind}/{}", text::inline(&item.get(key).map(text_of).unwrap_or_default()))
     }
 }
 

@@ -78,14 +78,10 @@ fn classify(failure: &reqwest::Error) -> (Unreachable, Option<String>) {
     let mut last = None;
     let mut next: Option<&(dyn StdError + 'static)> = failure.source();
     while let Some(cause) = next {
-        if let Some(tls) = cause.downcast_ref::<rustls::Error>() {
+        if let Some(tls) = tls_error(cause) {
             return (Unreachable::Tls, Some(tls.to_string()));
         }
         if let Some(io) = cause.downcast_ref::<io::Error>() {
-            // rustls's errors travel inside an io::Error, whose `source` skips them.
-            if let Some(tls) = io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-                return (Unreachable::Tls, Some(tls.to_string()));
-            }
             match io.kind() {
                 io::ErrorKind::ConnectionRefused => return (Unreachable::Refused, None),
                 io::ErrorKind::TimedOut => return (Unreachable::Timeout, None),
@@ -104,6 +100,15 @@ fn classify(failure: &reqwest::Error) -> (Unreachable, Option<String>) {
         return (Unreachable::NotOurs, detail);
     }
     (Unreachable::Broken, detail)
+}
+
+/// rustls's errors travel inside one or more `io::Error`s, whose `source` skips what they hold.
+fn tls_error<'a>(cause: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
+    if let Some(tls) = cause.downcast_ref::<rustls::Error>() {
+        return Some(tls);
+    }
+    let inner: &(dyn StdError + 'static) = cause.downcast_ref::<io::Error>()?.get_ref()?;
+    tls_error(inner)
 }
 
 /// The error for an answer that is no success: the server's own words under the kind of its status.
