@@ -3,11 +3,7 @@
 use std::{convert::Infallible, net::IpAddr, sync::Arc};
 
 use hyper::{HeaderMap, Request, Response, body::Incoming, header::HeaderName};
-use mcpctl_core::{
-    Error, ErrorKind, Principal, Registry,
-    gateway::Gateway,
-    rbac::Permission,
-};
+use mcpctl_core::{Error, ErrorKind, Principal, Registry, gateway::Gateway, rbac::Permission};
 
 use crate::{
     handlers,
@@ -65,7 +61,12 @@ impl App {
         Ok(response)
     }
 
-    async fn answer(&self, request: Request<Incoming>, id: &str, peer: IpAddr) -> Result<Response<Body>, Refusal> {
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        id: &str,
+        peer: IpAddr,
+    ) -> Result<Response<Body>, Refusal> {
         let path = request.uri().path().to_owned();
         let (route, name) = match self.table.find(request.method(), &path) {
             Match::Found(route, name) => (route, name),
@@ -115,7 +116,9 @@ impl App {
         match access {
             Access::Open | Access::Authenticated | Access::Model => Ok(()),
             Access::List(kind) => Ok(self.registry.require_list(who, kind).await?),
-            Access::Kind(action, kind) => Ok(self.registry.require(who, &Permission::Kind(action, kind)).await?),
+            Access::Kind(action, kind) => {
+                Ok(self.registry.require(who, &Permission::Kind(action, kind)).await?)
+            }
             Access::Resource(action, kind) => Ok(self.registry.require_on(who, action, kind, name).await?),
             Access::Operation(operation) => {
                 Ok(self.registry.require(who, &Permission::Operation(operation)).await?)

@@ -8,10 +8,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::{Frame, SizeHint};
 use http_body_util::Full;
 use hyper::{
-    HeaderMap, Response, StatusCode,
+    Response, StatusCode,
     header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use mcpctl_core::{Error, gateway::AnswerBody};
@@ -29,7 +29,10 @@ impl http_body::Body for Body {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         match self.get_mut() {
             Self::Full(body) => Pin::new(body).poll_frame(cx),
             Self::Answer(body) => Pin::new(body).poll_frame(cx),
@@ -55,7 +58,7 @@ impl http_body::Body for Body {
 pub(crate) struct Refusal {
     pub(crate) status: StatusCode,
     pub(crate) message: String,
-    pub(crate) headers: HeaderMap,
+    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// Which API a request speaks: errors look as its clients expect them.
@@ -75,7 +78,7 @@ impl Dialect {
 
 impl Refusal {
     pub(crate) fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), headers: HeaderMap::new() }
+        Self { status, message: message.into(), headers: Vec::new() }
     }
 
     pub(crate) fn not_found() -> Self {
@@ -83,14 +86,15 @@ impl Refusal {
     }
 
     pub(crate) fn wrong_method(allow: &str) -> Self {
-        let mut refusal = Self::new(StatusCode::METHOD_NOT_ALLOWED, format!("method not allowed; expected {allow}"));
+        let mut refusal =
+            Self::new(StatusCode::METHOD_NOT_ALLOWED, format!("method not allowed; expected {allow}"));
         refusal.set(ALLOW, allow);
         refusal
     }
 
     fn set(&mut self, name: HeaderName, value: &str) {
         if let Ok(value) = HeaderValue::from_str(value) {
-            self.headers.insert(name, value);
+            self.headers.push((name, value));
         }
     }
 

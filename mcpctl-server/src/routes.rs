@@ -93,7 +93,12 @@ pub fn all() -> Vec<Route> {
         route(Method::GET, "/api/v1/auth/whoami", Access::Authenticated, E::Whoami),
         route(Method::POST, "/api/v1/auth/can-i", Access::Authenticated, E::CanI),
         route(Method::GET, "/api/v1/auditlogs", Access::Operation(Operation::Audit), E::AuditLogs),
-        route(Method::POST, "/api/v1/llms/{name}/infer", Access::Resource(Action::Run, kinds::LLMS), E::Infer),
+        route(
+            Method::POST,
+            "/api/v1/llms/{name}/infer",
+            Access::Resource(Action::Run, kinds::LLMS),
+            E::Infer,
+        ),
         route(Method::POST, "/v1/chat/completions", Access::Model, E::ChatCompletions),
         route(Method::GET, "/v1/models", Access::Authenticated, E::Models),
     ];
@@ -170,9 +175,14 @@ mod tests {
         let table = Table::new().unwrap();
         assert!(matches!(table.find(&Method::GET, "/api/v1/llms/a"), Match::Found(_, Some("a"))));
         assert!(matches!(table.find(&Method::HEAD, "/api/v1/llms"), Match::Found(_, None)));
-        for path in
-            ["//api/v1/llms", "/api/v1/./llms", "/api/v1/llms/", "/API/v1/llms", "/api/v1/llms//infer", "/api/%761/llms"]
-        {
+        for path in [
+            "//api/v1/llms",
+            "/api/v1/./llms",
+            "/api/v1/llms/",
+            "/API/v1/llms",
+            "/api/v1/llms//infer",
+            "/api/%761/llms",
+        ] {
             assert!(matches!(table.find(&Method::GET, path), Match::Unknown), "{path}");
         }
         assert!(

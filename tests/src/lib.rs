@@ -1,1 +1,3 @@
-//! x
+//! What the tests of the whole workspace share.
+
+pub mod postgres;

@@ -16,7 +16,11 @@ use crate::{
     respond::{Body, Refusal, empty_response, json_response},
 };
 
-pub(crate) async fn login(app: &App, call: &Call<'_>, request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
+pub(crate) async fn login(
+    app: &App,
+    call: &Call<'_>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Refusal> {
     let mut body = json_body(request).await?;
     let mut faults = Faults::default();
     let email = text(&mut body, "email", true, &mut faults);
@@ -44,7 +48,11 @@ pub(crate) fn whoami(app: &App, who: &Principal) -> Result<Response<Body>, Refus
     Ok(json_response(StatusCode::OK, &json!({"user": user})))
 }
 
-pub(crate) async fn can_i(app: &App, who: &Principal, request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
+pub(crate) async fn can_i(
+    app: &App,
+    who: &Principal,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Refusal> {
     let mut body = json_body(request).await?;
     let mut faults = Faults::default();
     let action = text(&mut body, "action", true, &mut faults).unwrap_or_default();
@@ -55,7 +63,8 @@ pub(crate) async fn can_i(app: &App, who: &Principal, request: Request<Incoming>
     let permission = match (Operation::parse(&action), Action::parse(&action), resource) {
         (Some(operation), _, None) => Permission::Operation(operation),
         (_, Some(action), Some(resource)) => {
-            let kind = Kind::parse(&resource).ok_or_else(|| Error::invalid("resource: must be a kind of resource"))?;
+            let kind = Kind::parse(&resource)
+                .ok_or_else(|| Error::invalid("resource: must be a kind of resource"))?;
             match name {
                 Some(name) => app.registry.permission(action, kind, &name),
                 None => Permission::Kind(action, kind),

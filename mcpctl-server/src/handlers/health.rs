@@ -14,12 +14,18 @@ pub(crate) fn healthz() -> Response<Body> {
 
 pub(crate) async fn readyz(app: &App) -> Result<Response<Body>, Refusal> {
     if app.registry.is_sealed() {
-        return Ok(json_response(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": "sealed", "error": "sealed"})));
+        return Ok(json_response(
+            StatusCode::SERVICE_UNAVAILABLE,
+            &json!({"status": "sealed", "error": "sealed"}),
+        ));
     }
     app.registry.store().revision().await?;
     Ok(json_response(StatusCode::OK, &json!({"status": "ok"})))
 }
 
 pub(crate) fn version() -> Response<Body> {
-    json_response(StatusCode::OK, &json!({"name": "mcpctl-server", "version": env!("CARGO_PKG_VERSION"), "api": "v1"}))
+    json_response(
+        StatusCode::OK,
+        &json!({"name": "mcpctl-server", "version": env!("CARGO_PKG_VERSION"), "api": "v1"}),
+    )
 }

@@ -36,7 +36,9 @@ pub(crate) async fn dispatch(
         Endpoint::Infer => inference::infer(app, who, &call.name, request).await,
         Endpoint::ChatCompletions => inference::chat_completions(app, who, request).await,
         Endpoint::Models => Ok(inference::models(app, who)),
-        Endpoint::Healthz | Endpoint::Readyz | Endpoint::Version | Endpoint::Login => Err(Refusal::not_found()),
+        Endpoint::Healthz | Endpoint::Readyz | Endpoint::Version | Endpoint::Login => {
+            Err(Refusal::not_found())
+        }
     }
 }
 
