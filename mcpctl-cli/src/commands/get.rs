@@ -158,13 +158,13 @@ fn first_of(event: &Spec, names: &[&str]) -> String {
     texts.filter(|text| !text.is_empty()).chain(["-".to_owned()]).next().unwrap_or_default()
 }
 
-/// What happened to what: `run llm/gpt`, `edit llms/gpt`, `denied view:secrets`.
+/// What happened to what: `run llm/gpt`, `edit llms/gpt`, `view:secrets`.
 fn action(event: &Spec) -> String {
     let text = |name: &str| event.get(name).map(text_of).unwrap_or_default();
     match text("kind").as_str() {
         "llm_inference_call" => format!("run llms/{}", text("llmName")),
         "resource_change" => format!("{} {}/{}", text("action"), text("resource"), text("name")),
-        "denied" => format!("denied {}", text("permission")),
+        "denied" => text("permission"),
         "secret_reveal" => format!("reveal secrets/{}", text("name")),
         other => other.to_owned(),
     }
