@@ -141,10 +141,13 @@ fn print_kinds(context: &Context, found: &[(Kind, Vec<Spec>)], many: bool) -> Re
 
 const AUDIT_COLUMNS: &[Column] = &[
     Column::with("TIME", |event| event.get("at").map(text_of).unwrap_or_default().chars().take(19).collect()),
-    Column::field("KIND", "kind"),
+    Column::field("KIND", "kind").wide(),
     Column::with("USER", |event| first_of(event, &["user", "email", "userId"])),
     Column::with("ACTION", action),
-    Column::with("RESULT", |event| first_of(event, &["status", "result"])),
+    Column::with("RESULT", |event| match event.get("kind").and_then(Value::as_str) {
+        Some("denied") => "denied".to_owned(),
+        _ => first_of(event, &["status", "result"]),
+    }),
     Column::with("TOOK", |event| {
         event.get("durationMs").map(|ms| format!("{} ms", text_of(ms))).unwrap_or_default()
     }),
