@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::{
     context::Context,
-    failure::Failure,
+    failure::{Failure, note},
     flags,
     kinds::parse_targets,
     output::{Format, List},
@@ -77,7 +77,7 @@ impl Get {
         if let [(kind, None)] = targets.as_slice() {
             let items = client.list(*kind, &[]).await?;
             if items.is_empty() && matches!(context.format(), Format::Table | Format::Wide) {
-                eprintln!("No {kind} found.");
+                note(format!("No {kind} found."));
             }
             return List::of(*kind, &items, true).print(&context.out, context.format());
         }
@@ -107,7 +107,7 @@ async fn all(context: &Context) -> Result<(), Failure> {
         }
     }
     if found.is_empty() && matches!(context.format(), Format::Table | Format::Wide) {
-        eprintln!("No resources found.");
+        note("No resources found.");
     }
     print_kinds(context, &found, true)
 }
@@ -215,9 +215,9 @@ impl AuditQuery {
             }
         }
         if events.is_empty() && matches!(context.format(), Format::Table | Format::Wide) {
-            eprintln!("No audit events found.");
+            note("No audit events found.");
         } else if next.is_some() && self.limit.is_none() {
-            eprintln!("The newest {} events; --limit shows more.", events.len());
+            note(format!("The newest {} events; --limit shows more.", events.len()));
         }
         List { kind: None, columns: AUDIT_COLUMNS, items: &events, many: true }
             .print(&context.out, context.format())
