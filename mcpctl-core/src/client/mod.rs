@@ -26,3 +26,7 @@ pub use failure::Unreachable;
 pub use stream::ChatStream;
 pub use token::Token;
 pub use transport::{Client, is_loopback, parse_base_url};
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;
