@@ -216,3 +216,7 @@ fn is_neutral(key: &str, value: &Value) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+#[path = "request_tests.rs"]
+mod tests;
