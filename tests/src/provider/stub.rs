@@ -2,12 +2,12 @@
 
 use std::{
     io::Result,
-    net::{SocketAddr, TcpListener as StdTcpListener},
+    net::{Ipv4Addr, SocketAddr, TcpListener as StdTcpListener},
     sync::{Arc, Mutex},
     time::Instant,
 };
 
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinHandle,
@@ -62,6 +62,14 @@ impl Received {
         serde_json::from_slice(&self.body).unwrap()
     }
 
+    /// As it is shown to test programs in other languages.
+    fn shown(&self) -> Value {
+        let headers: Map<String, Value> =
+            self.headers.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect();
+        let body = serde_json::from_slice::<Value>(&self.body).unwrap_or_default();
+        json!({"method": self.method, "path": self.path, "headers": headers, "body": body})
+    }
+
     /// Everything in it as one text, to search in.
     pub fn text(&self) -> String {
         format!("{} {} {:?} {}", self.method, self.path, self.headers, String::from_utf8_lossy(&self.body))
@@ -71,11 +79,25 @@ impl Received {
 impl Provider {
     /// A provider that answers well, except where a model's name asks for a fault.
     pub async fn start() -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        let address = listener.local_addr().unwrap();
+        Self::start_at((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap()
+    }
+
+    /// The same at a place of one's choice.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot listen there.
+    pub async fn start_at(address: SocketAddr) -> Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
         let state = Arc::new(State::default());
         let task = tokio::spawn(accept(listener, state.clone()));
-        Self { address, state, task }
+        Ok(Self { address, state, task })
+    }
+
+    /// Serves for ever.
+    pub async fn serve(mut self) {
+        (&mut self.task).await.unwrap_or_default();
     }
 
     /// Its base URL, without a path.
@@ -145,6 +167,13 @@ async fn serve(stream: TcpStream, state: &State) -> Result<()> {
         let mut words = head.start.split(' ').map(str::to_owned);
         let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         let request = Received { at: Instant::now(), method, path, headers: head.headers, body };
+        if request.path == "/stub/received" {
+            let seen =
+                state.received.lock().unwrap().iter().map(Received::shown).collect::<Value>().to_string();
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", seen.len());
+            connection.write(format!("{head}{seen}").as_bytes()).await?;
+            continue;
+        }
         state.received.lock().unwrap().push(request.clone());
         let fault = *state.fault.lock().unwrap();
         let redirect = state.redirect.lock().unwrap().clone();
