@@ -119,7 +119,28 @@ impl Grant {
     }
 }
 
+impl Grant {
+    /// Whether this grant by itself gives `action` on all of `wanted` of a kind, or of every kind.
+    fn covers(&self, action: Action, wanted_kind: Option<Kind>, wanted: &Scope) -> bool {
+        let What::Actions { actions, kind, scope } = &self.what else { return false };
+        let kind_fits = kind.is_none() || *kind == wanted_kind;
+        actions.contains(&action) && kind_fits && scope.contains(wanted)
+    }
+}
+
 impl Scope {
+    /// Whether everything that `other` covers is covered by this.
+    fn contains(&self, other: &Self) -> bool {
+        match (self, other) {
+            (_, Self::Nothing) | (Self::All, _) => true,
+            (Self::Resource { id, .. }, Self::Resource { id: other, .. }) => id == other,
+            (Self::Prefix(prefix), Self::Resource { name, .. } | Self::Prefix(name)) => {
+                name.starts_with(prefix.as_str())
+            }
+            (Self::Resource { .. } | Self::Prefix(_), _) | (Self::Nothing, _) => false,
+        }
+    }
+
     fn of(binding: &RoleBinding) -> Self {
         match (&binding.name, &binding.id) {
             (None, _) => Self::All,
@@ -152,6 +173,45 @@ impl Grants {
         let actions = What::Actions { actions: &Action::ALL, kind: None, scope: Scope::All };
         let all = operations.chain([actions]);
         Self(all.map(|what| Grant { definition: definition.clone(), what }).collect())
+    }
+
+    /// What role bindings give, in the name of `definition`.
+    pub fn of_bindings(definition: &str, bindings: &[RoleBinding]) -> Self {
+        let definition: Arc<str> = definition.into();
+        Self(bindings.iter().filter_map(|binding| Grant::new(&definition, binding)).collect())
+    }
+
+    /// Those of these grants that `others` does not cover.
+    #[must_use]
+    pub fn beyond(&self, others: &Self) -> Self {
+        Self(self.0.iter().filter(|grant| others.missing_for(grant).is_some()).cloned().collect())
+    }
+
+    /// The first permission that `wanted` gives and these grants do not; `None` when they cover all of it.
+    pub fn first_not_covered(&self, wanted: &Self) -> Option<String> {
+        wanted.0.iter().find_map(|grant| self.missing_for(grant))
+    }
+
+    /// What is missing to hold all that `wanted` gives.
+    fn missing_for(&self, wanted: &Grant) -> Option<String> {
+        match &wanted.what {
+            What::Operation(operation) => {
+                let wanted = Permission::Operation(*operation);
+                (!self.decide(&wanted).allowed()).then(|| wanted.to_string())
+            }
+            What::Actions { actions, kind, scope } => actions
+                .iter()
+                .find(|action| !self.0.iter().any(|grant| grant.covers(**action, *kind, scope)))
+                .map(|action| {
+                    let kind = kind.map_or("*", |kind| kind.def().plural);
+                    let name = match scope {
+                        Scope::All | Scope::Nothing => String::new(),
+                        Scope::Resource { name, .. } => format!(":{name}"),
+                        Scope::Prefix(prefix) => format!(":{prefix}*"),
+                    };
+                    format!("{}:{kind}{name}", action.as_str())
+                }),
+        }
     }
 
     /// Whether `permission` is granted, and by which definition.

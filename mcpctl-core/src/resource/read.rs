@@ -7,7 +7,7 @@ use super::{
     field::refuse_unknown,
     view::{view, wire_form},
 };
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// A valid body.
 #[derive(Debug)]
@@ -236,16 +236,4 @@ fn merge_patch(target: Value, patch: Value) -> Value {
         }
     }
     Value::Object(merged)
-}
-
-/// A request's body as an object.
-///
-/// # Errors
-///
-/// Invalid, when it is any other JSON value.
-pub(crate) fn body_object(body: Value) -> Result<Spec> {
-    match body {
-        Value::Object(map) => Ok(map),
-        _ => Err(Error::invalid("the body must be a JSON object")),
-    }
 }

@@ -1,0 +1,9 @@
+//! Who is there: passwords, sessions, principals.
+
+mod limiter;
+mod password;
+mod principal;
+
+pub(crate) use limiter::LoginLimiter;
+pub(crate) use password::Passwords;
+pub use principal::{Principal, new_token};

@@ -1,0 +1,217 @@
+//! Logging in and out, and turning a token into a principal.
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+
+use super::Registry;
+use crate::{
+    auth::{Principal, new_token},
+    error::{Error, ErrorKind, Result},
+    resource::{
+        Actor, AuditEvent, EventDetail, Login, NameRule, Object, Session, Spec, TokenHash, UserSpec, kinds,
+        now,
+    },
+    secret::SecretValue,
+    store::{Condition, Txn, Write},
+};
+
+/// Where a login comes from.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin<'a> {
+    /// The network address, as the limit per address knows it.
+    pub address: &'a str,
+    /// The request's id.
+    pub request_id: Option<&'a str>,
+}
+
+/// A login that succeeded.
+#[derive(Debug)]
+pub struct LoggedIn {
+    /// The token, shown this once.
+    pub token: SecretValue,
+    /// When it ends.
+    pub expires_at: Timestamp,
+    /// Whose it is.
+    pub user: Object,
+}
+
+/// The administrator of a new installation.
+#[derive(Debug)]
+pub struct NewAdmin {
+    /// The e-mail address.
+    pub email: String,
+    /// The password, when it was made up and must be shown once.
+    pub generated: Option<SecretValue>,
+}
+
+/// The prefix of session tokens: it tells scanners what leaked.
+const SESSION_PREFIX: &str = "mcpctl_st_";
+
+impl Registry {
+    /// Exchanges an e-mail address and a password for a token.
+    ///
+    /// # Errors
+    ///
+    /// Unauthenticated, alike for an unknown account and a wrong password; rate limited; unavailable.
+    pub async fn login(&self, email: &str, password: SecretValue, origin: Origin<'_>) -> Result<LoggedIn> {
+        let email = email.trim().to_lowercase();
+        let record = |result: &str, user: Option<&Object>| {
+            let actor = Actor {
+                user_id: user.map(|user| user.id.to_string()),
+                user: user.map(|user| user.name.clone()),
+                token_sha: None,
+                request_id: origin.request_id.map(str::to_owned),
+            };
+            AuditEvent::new(
+                actor,
+                EventDetail::Login(Login { email: email.clone(), result: result.to_owned() }),
+            )
+        };
+        if let Err(limited) = self.inner.limiter.check(&email, origin.address) {
+            self.audit().record(record("limited", None)).await?;
+            return Err(limited);
+        }
+        let user = self.inner.store.find(kinds::USERS, &email).await?;
+        let hash = match &user {
+            Some(user) => user.typed::<UserSpec>()?.password_hash,
+            None => None,
+        };
+        let fits = self.inner.passwords.verify(password, hash).await?;
+        let Some(user) = user.filter(|_| fits) else {
+            self.inner.limiter.failed(&email, origin.address);
+            self.audit().record(record("refused", None)).await?;
+            return Err(Error::new(
+                ErrorKind::Unauthenticated,
+                "the e-mail address or the password is wrong",
+            ));
+        };
+        self.inner.limiter.succeeded(&email);
+        let token = new_token(SESSION_PREFIX);
+        let created_at = now();
+        let lifetime = SignedDuration::try_from(self.inner.session_lifetime).map_err(Error::internal)?;
+        let expires_at = created_at.checked_add(lifetime).map_err(Error::internal)?;
+        let session = Session {
+            token: TokenHash::of(token.expose()),
+            user_id: user.id.clone(),
+            created_at,
+            expires_at,
+        };
+        let txn = Txn {
+            // The account may have been deleted, or its password changed, while we were hashing.
+            conditions: vec![Condition::Version {
+                kind: kinds::USERS,
+                id: user.id.clone(),
+                version: user.version,
+            }],
+            writes: vec![Write::PutSession(session)],
+            events: vec![record("ok", Some(&user))],
+        };
+        match self.commit(txn).await? {
+            None => Ok(LoggedIn { token, expires_at, user }),
+            Some(_) => Err(Error::conflict("the account changed during the login: try again")),
+        }
+    }
+
+    /// Ends the session of `who`. Its token is worth nothing from now on.
+    ///
+    /// # Errors
+    ///
+    /// Unavailable.
+    pub async fn logout(&self, who: &Principal) -> Result<()> {
+        let Some(token) = who.token else { return Ok(()) };
+        self.commit(Txn { writes: vec![Write::RevokeSession(token)], ..Txn::default() }).await.map(drop)
+    }
+
+    /// The principal behind a token. Touches no store and takes no lock.
+    ///
+    /// # Errors
+    ///
+    /// Unauthenticated, with one message for every reason; unavailable, when the store has been away for so long
+    /// that revocations may have been missed.
+    pub fn authenticate(&self, token: &str, request_id: Option<&str>) -> Result<Principal> {
+        self.check_fresh()?;
+        let snapshot = self.snapshot();
+        let token = TokenHash::of(token);
+        let session = snapshot.session(token).filter(|session| session.expires_at > Timestamp::now());
+        let user = session.and_then(|session| snapshot.shelf(kinds::USERS).get(&session.user_id));
+        let user = user.ok_or_else(unauthenticated)?;
+        Ok(Principal {
+            user_id: Some(user.id.clone()),
+            name: user.name.as_str().into(),
+            token: Some(token),
+            grants: snapshot.policy().grants(&user.id),
+            request_id: request_id.map(Into::into),
+        })
+    }
+
+    /// The user behind a principal; `None` for the embedding program.
+    pub fn user_of(&self, who: &Principal) -> Option<std::sync::Arc<Object>> {
+        self.snapshot().shelf(kinds::USERS).get(who.user_id()?).cloned()
+    }
+
+    /// Makes the first user, who may do everything, unless there are users. Without a `password`, one is made up.
+    ///
+    /// # Errors
+    ///
+    /// Invalid, when the address or the password will not do; unavailable.
+    pub async fn bootstrap(&self, email: &str, password: Option<SecretValue>) -> Result<Option<NewAdmin>> {
+        let since = self.inner.store.revision().await?;
+        if !self.inner.store.list(kinds::USERS).await?.is_empty() {
+            return Ok(None);
+        }
+        let root = self.root("bootstrap");
+        let email = email.trim().to_lowercase();
+        if let Some(fault) = NameRule::Email.fault(&email) {
+            return Err(Error::invalid(format!("the admin's e-mail address {fault}")));
+        }
+        let (password, made_up) = match password {
+            Some(password) => (password, false),
+            None => (new_token(""), true),
+        };
+        let body = json!({"name": email, "displayName": "Administrator", "password": password.expose()});
+        let (name, reading) = kinds::USERS.read_new(object(body))?;
+        let user = self.draft(&root, kinds::USERS, None, &name, reading).await?;
+        let (mut txn, user) = user.into_txn(&root);
+        // Several servers may start on one empty database: one of them makes the admin.
+        txn.conditions.push(Condition::KindUnchanged { kind: kinds::USERS, since });
+        let rbac = Object::new(kinds::RBAC, admin_definition_name(self, &user).await?, admin_spec(&user));
+        txn.conditions.push(Condition::NameAbsent { kind: kinds::RBAC, name: rbac.name.clone() });
+        txn.writes.push(Write::Put(rbac));
+        match self.commit(txn).await? {
+            None => Ok(Some(NewAdmin { email, generated: made_up.then_some(password) })),
+            Some(_) => Ok(None),
+        }
+    }
+}
+
+/// `admin`, unless an earlier installation left a definition of that name.
+async fn admin_definition_name(registry: &Registry, user: &Object) -> Result<String> {
+    let taken = registry.inner.store.find(kinds::RBAC, "admin").await?.is_some();
+    Ok(if taken { format!("admin-{}", user.id) } else { "admin".to_owned() })
+}
+
+fn admin_spec(user: &Object) -> Spec {
+    let operations = crate::rbac::Operation::ALL.map(|operation| json!({"role": "run", "action": operation}));
+    let mut bindings =
+        vec![json!({"role": "edit", "resource": "*"}), json!({"role": "run", "resource": "*"})];
+    bindings.extend(operations);
+    object(json!({
+        "description": "everything, for the first user",
+        "subjects": [{"kind": "User", "name": user.name, "id": user.id}],
+        "roleBindings": bindings,
+    }))
+}
+
+fn object(value: serde_json::Value) -> Spec {
+    match value {
+        serde_json::Value::Object(map) => map,
+        _ => Spec::new(),
+    }
+}
+
+fn unauthenticated() -> Error {
+    Error::new(
+        ErrorKind::Unauthenticated,
+        "a valid token is needed: log in, and send it as `Authorization: Bearer <token>`",
+    )
+}

@@ -1,0 +1,21 @@
+//! The control plane: validate, authorise, commit, publish.
+//!
+//! [`Registry`] is the one way to what is stored. Reads come from a [`Snapshot`] in memory, which follows the
+//! store; writes are decided on what the store holds now, and committed under the conditions of that decision.
+
+mod access;
+mod draft;
+mod hooks;
+mod login;
+mod open;
+mod query;
+mod references;
+mod secrets;
+mod snapshot;
+mod write;
+
+pub use access::CanI;
+pub use login::{LoggedIn, NewAdmin, Origin};
+pub use open::{Registry, RegistryBuilder};
+pub use query::{ListQuery, Page};
+pub use snapshot::{LlmEntry, Shelf, Snapshot};

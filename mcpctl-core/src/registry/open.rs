@@ -1,0 +1,287 @@
+//! Opening a registry, and keeping its snapshot fresh.
+
+use std::{
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwap;
+use serde_json::json;
+use tokio::sync::Mutex;
+
+use super::Snapshot;
+use crate::{
+    audit::{AuditQueue, AuditSink, StoreSink},
+    auth::{LoginLimiter, Passwords, Principal},
+    error::{Error, ErrorKind, Result},
+    rbac::Grants,
+    resource::{Object, kinds},
+    secret::{Keyring, MasterKey, PlaintextBackend},
+    store::{Condition, Outcome, Storage, Txn, Write},
+};
+
+/// The control plane. Clones share one.
+#[derive(Clone)]
+pub struct Registry {
+    pub(super) inner: Arc<Inner>,
+}
+
+pub(super) struct Inner {
+    pub(super) store: Arc<dyn Storage>,
+    pub(super) audit: AuditQueue,
+    pub(super) plaintext: PlaintextBackend,
+    pub(super) passwords: Passwords,
+    pub(super) limiter: LoginLimiter,
+    pub(super) session_lifetime: Duration,
+    snapshot: ArcSwap<Snapshot>,
+    /// Refreshes follow one another, so that an older snapshot never replaces a newer one.
+    refreshing: Mutex<()>,
+    began: Instant,
+    /// When the snapshot was last known to be current, in milliseconds since `began`.
+    fresh_at: AtomicU64,
+    max_staleness: Duration,
+    sealed: AtomicBool,
+}
+
+/// How to open a registry.
+pub struct RegistryBuilder {
+    store: Arc<dyn Storage>,
+    keyring: Option<Keyring>,
+    sink: Option<Arc<dyn AuditSink>>,
+    max_staleness: Duration,
+    session_lifetime: Duration,
+    poll_interval: Duration,
+}
+
+/// The key under which a known value is sealed, to tell whether the master key fits.
+const KEY_CHECK: &str = "master-key-check";
+const KEY_CHECK_TEXT: &[u8] = b"mcpctl";
+
+impl RegistryBuilder {
+    /// The master key that protects stored secret values. Without one, a random key is made: good for a store
+    /// that is forgotten with the process, and for no other.
+    #[must_use]
+    pub fn master_key(self, key: MasterKey) -> Self {
+        self.keyring(Keyring::new(key))
+    }
+
+    /// Several master keys, of which one writes.
+    #[must_use]
+    pub fn keyring(mut self, keyring: Keyring) -> Self {
+        self.keyring = Some(keyring);
+        self
+    }
+
+    /// Where audit events go that do not belong to a change. The default is the store.
+    #[must_use]
+    pub fn audit_sink(mut self, sink: Arc<dyn AuditSink>) -> Self {
+        self.sink = Some(sink);
+        self
+    }
+
+    /// For how long known principals are served while the store is away. The default is 60 seconds.
+    #[must_use]
+    pub fn max_staleness(mut self, most: Duration) -> Self {
+        self.max_staleness = most;
+        self
+    }
+
+    /// How long a login lasts. The default is 30 days.
+    #[must_use]
+    pub fn session_lifetime(mut self, lifetime: Duration) -> Self {
+        self.session_lifetime = lifetime;
+        self
+    }
+
+    /// How often to look for changes that others made to the store. The default is 250 milliseconds.
+    #[must_use]
+    pub fn poll_interval(mut self, interval: Duration) -> Self {
+        self.poll_interval = interval;
+        self
+    }
+
+    /// Opens the registry on the current tokio runtime: seeds an empty store with the `default` secret backend,
+    /// reads everything, and follows the store from then on.
+    ///
+    /// When the master key does not fit what is stored, the registry opens *sealed*; see
+    /// [`Registry::is_sealed`].
+    ///
+    /// # Errors
+    ///
+    /// Unavailable, when the store is away.
+    pub async fn open(self) -> Result<Registry> {
+        let keyring = self.keyring.unwrap_or_else(|| Keyring::new(MasterKey::generate()));
+        seed(&*self.store, &keyring).await?;
+        let sealed = !key_fits(&*self.store, &keyring).await?;
+        if sealed {
+            tracing::error!("sealed: the master key does not fit the stored values");
+        }
+        let sink = match self.sink {
+            Some(sink) => sink,
+            None => Arc::new(StoreSink(self.store.clone())),
+        };
+        let inner = Arc::new(Inner {
+            audit: AuditQueue::start(sink),
+            plaintext: PlaintextBackend::new(self.store.clone(), keyring),
+            passwords: Passwords::new()?,
+            limiter: LoginLimiter::new(),
+            session_lifetime: self.session_lifetime,
+            snapshot: ArcSwap::from_pointee(Snapshot::load(&*self.store).await?),
+            refreshing: Mutex::new(()),
+            began: Instant::now(),
+            fresh_at: AtomicU64::new(0),
+            max_staleness: self.max_staleness,
+            sealed: AtomicBool::new(sealed),
+            store: self.store,
+        });
+        let registry = Registry { inner };
+        registry.resolve_keys_ahead();
+        tokio::spawn(follow(Arc::downgrade(&registry.inner), self.poll_interval));
+        Ok(registry)
+    }
+}
+
+impl Registry {
+    /// Starts opening a registry over a store.
+    pub fn builder(store: Arc<dyn Storage>) -> RegistryBuilder {
+        RegistryBuilder {
+            store,
+            keyring: None,
+            sink: None,
+            max_staleness: Duration::from_secs(60),
+            session_lifetime: Duration::from_secs(30 * 24 * 3600),
+            poll_interval: Duration::from_millis(250),
+        }
+    }
+
+    /// The principal of the program that embeds this registry: it may do everything, since it owns the store.
+    /// `program` is its name in the audit trail.
+    pub fn root(&self, program: &str) -> Principal {
+        Principal {
+            user_id: None,
+            name: program.into(),
+            token: None,
+            grants: Arc::new(Grants::everything(program)),
+            request_id: None,
+        }
+    }
+
+    /// What is stored, as of now or a moment ago.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.inner.snapshot.load_full()
+    }
+
+    /// The store underneath.
+    pub fn store(&self) -> &dyn Storage {
+        &*self.inner.store
+    }
+
+    /// The queue of audit events.
+    pub fn audit(&self) -> &AuditQueue {
+        &self.inner.audit
+    }
+
+    /// Whether the master key does not fit the stored values. Then nothing that needs a secret value works.
+    pub fn is_sealed(&self) -> bool {
+        self.inner.sealed.load(Ordering::Relaxed)
+    }
+
+    /// Brings the snapshot up to what the store holds now.
+    ///
+    /// # Errors
+    ///
+    /// Unavailable, when the store is away.
+    pub async fn refresh(&self) -> Result<()> {
+        let _turn = self.inner.refreshing.lock().await;
+        let asked_at = self.inner.began.elapsed();
+        let current = self.snapshot();
+        if self.inner.store.revision().await? != current.revision() {
+            let next = match current.with(self.inner.store.changes(current.revision()).await?) {
+                Some(next) => next,
+                None => Snapshot::load(&*self.inner.store).await?,
+            };
+            self.inner.snapshot.store(Arc::new(next));
+            self.resolve_keys_ahead();
+        }
+        self.inner.fresh_at.store(millis(asked_at), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Refuses once the snapshot has not been confirmed by the store for too long.
+    pub(super) fn check_fresh(&self) -> Result<()> {
+        let age =
+            millis(self.inner.began.elapsed()).saturating_sub(self.inner.fresh_at.load(Ordering::Relaxed));
+        // A poll may be a little late on a busy machine; that is not the store's absence.
+        let most = millis(self.inner.max_staleness).max(2_000);
+        if age > most {
+            return Err(Error::unavailable(
+                "the database cannot be reached; try again later",
+                Duration::from_secs(5),
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    duration.as_millis().try_into().unwrap_or(u64::MAX)
+}
+
+/// Refreshes until the registry is dropped, and says when the store goes and comes back.
+async fn follow(registry: Weak<Inner>, interval: Duration) {
+    let mut away = false;
+    loop {
+        tokio::time::sleep(interval).await;
+        let Some(inner) = registry.upgrade() else { return };
+        match (Registry { inner }).refresh().await {
+            Ok(()) if away => {
+                tracing::info!("the store is back");
+                away = false;
+            }
+            Err(error) if !away => {
+                tracing::warn!(error = error.chain(), "the store is away; serving from memory");
+                away = true;
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+}
+
+/// An empty store gets the default backend, and with it the value that tells whether a master key fits.
+async fn seed(store: &dyn Storage, keyring: &Keyring) -> Result<()> {
+    let since = store.revision().await?;
+    if !store.list(kinds::SECRET_BACKENDS).await?.is_empty() {
+        return Ok(());
+    }
+    let spec = json!({"type": "plaintext", "isDefault": true, "config": {},
+                      "description": "the server's own database, encrypted at rest"});
+    let spec = spec.as_object().cloned().unwrap_or_default();
+    let value = keyring.seal(KEY_CHECK, 1, KEY_CHECK_TEXT)?;
+    let txn = Txn {
+        conditions: vec![Condition::KindUnchanged { kind: kinds::SECRET_BACKENDS, since }],
+        writes: vec![
+            Write::Put(Object::new(kinds::SECRET_BACKENDS, "default", spec)),
+            Write::PutValue { key: KEY_CHECK.to_owned(), value },
+        ],
+        events: Vec::new(),
+    };
+    match store.commit(txn).await? {
+        // Another server was first: as good.
+        Outcome::Committed(_) | Outcome::Refused(_) => Ok(()),
+    }
+}
+
+async fn key_fits(store: &dyn Storage, keyring: &Keyring) -> Result<bool> {
+    let Some(sealed) = store.value(KEY_CHECK).await? else {
+        // Fail closed: a store with backends always has this value.
+        return Ok(false);
+    };
+    match keyring.open(KEY_CHECK, 1, &sealed) {
+        Ok(_) => Ok(true),
+        Err(error) if [ErrorKind::Sealed, ErrorKind::SecretUnavailable].contains(&error.kind()) => Ok(false),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,189 @@
+//! Changing resources: decide on what is stored now, commit under the conditions of the decision.
+
+use super::{Registry, access::permission_on, draft::change_event, query::missing, references};
+use crate::{
+    auth::Principal,
+    error::{Error, Result},
+    rbac::{Action, Permission},
+    resource::{Id, Kind, Object, Spec},
+    store::{Condition, Outcome, Txn, Write},
+};
+
+/// How often a decision is made anew because what it was based on has changed meanwhile.
+const ATTEMPTS: usize = 8;
+
+/// How a body changes a resource.
+#[derive(Clone, Copy)]
+enum Mode {
+    Put,
+    Patch,
+}
+
+impl Registry {
+    /// Creates a resource from a request's body.
+    ///
+    /// # Errors
+    ///
+    /// Forbidden; invalid, with every fault; conflict, when the name is taken.
+    pub async fn create(&self, who: &Principal, kind: Kind, body: Spec) -> Result<Object> {
+        self.require(who, &Permission::Kind(Action::Create, kind)).await?;
+        for _ in 0..ATTEMPTS {
+            let (name, reading) = kind.read_new(body.clone())?;
+            if self.inner.store.find(kind, &name).await?.is_some() {
+                return Err(taken(kind, &name));
+            }
+            let draft = self.draft(who, kind, None, &name, reading).await?;
+            let (txn, created) = draft.into_txn(who);
+            match self.commit(txn).await? {
+                None => return Ok(created),
+                Some(Condition::NameAbsent { .. }) => return Err(taken(kind, &name)),
+                Some(_) => {}
+            }
+        }
+        Err(restless(kind))
+    }
+
+    /// Replaces the fields that `body` carries; the others stay. A change that changes nothing makes no version.
+    ///
+    /// # Errors
+    ///
+    /// Forbidden; not found; invalid, with every fault; conflict, when the stored version is not `if_match` or
+    /// the one in the body.
+    pub async fn put(
+        &self,
+        who: &Principal,
+        kind: Kind,
+        id_or_name: &str,
+        body: Spec,
+        if_match: Option<i64>,
+    ) -> Result<Object> {
+        self.update(who, kind, id_or_name, body, if_match, Mode::Put).await
+    }
+
+    /// Applies a JSON merge patch (RFC 7396).
+    ///
+    /// # Errors
+    ///
+    /// As for [`put`](Self::put).
+    pub async fn patch(
+        &self,
+        who: &Principal,
+        kind: Kind,
+        id_or_name: &str,
+        body: Spec,
+        if_match: Option<i64>,
+    ) -> Result<Object> {
+        self.update(who, kind, id_or_name, body, if_match, Mode::Patch).await
+    }
+
+    async fn update(
+        &self,
+        who: &Principal,
+        kind: Kind,
+        id_or_name: &str,
+        body: Spec,
+        if_match: Option<i64>,
+        mode: Mode,
+    ) -> Result<Object> {
+        self.require_on(who, Action::Edit, kind, id_or_name).await?;
+        for _ in 0..ATTEMPTS {
+            let stored = self.fetch(who, Action::Edit, kind, id_or_name).await?;
+            let reading = match mode {
+                Mode::Put => kind.read_put(&stored, body.clone())?,
+                Mode::Patch => kind.read_patch(&stored, body.clone())?,
+            };
+            let expected = [if_match, reading.version];
+            check_version(&stored, expected)?;
+            let draft = self.draft(who, kind, Some(&stored), &stored.name, reading).await?;
+            if draft.is_empty() {
+                return Ok(stored);
+            }
+            let (txn, changed) = draft.into_txn(who);
+            if self.commit(txn).await?.is_none() {
+                return Ok(changed);
+            }
+            // Somebody was faster. Without an expected version, this change goes on top of theirs.
+        }
+        Err(restless(kind))
+    }
+
+    /// Deletes a resource, and undoes the references to it.
+    ///
+    /// # Errors
+    ///
+    /// Forbidden; not found; conflict, when it must stay or its version is not `if_match`.
+    pub async fn delete(
+        &self,
+        who: &Principal,
+        kind: Kind,
+        id_or_name: &str,
+        if_match: Option<i64>,
+    ) -> Result<()> {
+        self.require_on(who, Action::Delete, kind, id_or_name).await?;
+        for _ in 0..ATTEMPTS {
+            let gone = self.fetch(who, Action::Delete, kind, id_or_name).await?;
+            check_version(&gone, [if_match, None])?;
+            let mut txn = Txn::default();
+            txn.conditions.push(Condition::Version { kind, id: gone.id.clone(), version: gone.version });
+            let unlinked = references::unlink(&*self.inner.store, &gone, &mut txn.conditions).await?;
+            txn.writes = self.before_delete(who, &gone).await?;
+            for object in unlinked {
+                txn.events.push(change_event(who, "edit", &object, Vec::new()));
+                txn.writes.push(Write::Put(object));
+            }
+            txn.writes.push(Write::Delete { kind, id: gone.id.clone() });
+            txn.events.push(change_event(who, "delete", &gone, Vec::new()));
+            if self.commit(txn).await?.is_none() {
+                return Ok(());
+            }
+        }
+        Err(restless(kind))
+    }
+
+    /// The resource as it is stored now, once more checked: the snapshot may have shown another of that name.
+    async fn fetch(&self, who: &Principal, action: Action, kind: Kind, id_or_name: &str) -> Result<Object> {
+        let by_id = match Id::parse(id_or_name) {
+            Some(id) => self.inner.store.get(kind, &id).await?,
+            None => None,
+        };
+        let found = match by_id {
+            Some(object) => Some(object),
+            None => self.inner.store.find(kind, id_or_name).await?,
+        };
+        let object = found.ok_or_else(|| missing(kind, id_or_name))?;
+        self.require(who, &permission_on(action, &object)).await?;
+        Ok(object)
+    }
+
+    /// Commits, and shows the change in the snapshot. `Some` is the condition that did not hold.
+    pub(super) async fn commit(&self, txn: Txn) -> Result<Option<Condition>> {
+        match self.inner.store.commit(txn).await? {
+            Outcome::Refused(condition) => Ok(Some(condition)),
+            Outcome::Committed(_) => {
+                // What is committed is committed: that we cannot show it yet must not make it look failed.
+                if let Err(error) = self.refresh().await {
+                    tracing::warn!(error = error.chain(), "a change is not yet shown");
+                }
+                Ok(None)
+            }
+        }
+    }
+}
+
+fn check_version(stored: &Object, expected: [Option<i64>; 2]) -> Result<()> {
+    match expected.into_iter().flatten().find(|version| *version != stored.version) {
+        None => Ok(()),
+        Some(expected) => Err(Error::conflict(format!(
+            "{} `{}` is at version {}, not {expected}: read it again, then repeat the change",
+            stored.kind.singular, stored.name, stored.version
+        ))),
+    }
+}
+
+fn taken(kind: Kind, name: &str) -> Error {
+    Error::conflict(format!("{} `{name}` already exists", kind.singular))
+}
+
+fn restless(kind: Kind) -> Error {
+    Error::conflict(format!("the {} involved kept changing meanwhile: try again", kind.plural))
+}

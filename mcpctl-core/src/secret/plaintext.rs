@@ -1,0 +1,51 @@
+//! The `plaintext` backend: values in the server's own database, encrypted at rest.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use async_trait::async_trait;
+use zeroize::Zeroizing;
+
+use super::{Keyring, SecretBackend, SecretData, SecretValue, Slot, Stored};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    store::{Storage, Write},
+};
+
+/// Keeps values in the store, sealed by the keyring. The name is historical: nothing is kept in clear.
+pub struct PlaintextBackend {
+    store: Arc<dyn Storage>,
+    keyring: Keyring,
+}
+
+impl PlaintextBackend {
+    /// A backend over `store`.
+    pub fn new(store: Arc<dyn Storage>, keyring: Keyring) -> Self {
+        Self { store, keyring }
+    }
+}
+
+#[async_trait]
+impl SecretBackend for PlaintextBackend {
+    async fn read(&self, slot: &Slot) -> Result<SecretData> {
+        let Some(sealed) = self.store.value(slot.id.as_str()).await? else {
+            return Err(Error::new(ErrorKind::SecretUnavailable, "its stored value is missing"));
+        };
+        let opened = self.keyring.open(slot.id.as_str(), slot.version, &sealed)?;
+        let data: BTreeMap<String, String> = serde_json::from_slice(&opened)
+            .map_err(|_| Error::new(ErrorKind::SecretUnavailable, "its stored value is malformed"))?;
+        Ok(data.into_iter().map(|(key, value)| (key, SecretValue::new(value))).collect())
+    }
+
+    async fn write(&self, slot: &Slot, data: &SecretData) -> Result<Stored> {
+        let exposed: BTreeMap<&str, &str> =
+            data.iter().map(|(key, value)| (key.as_str(), value.expose())).collect();
+        let plain = Zeroizing::new(serde_json::to_vec(&exposed).map_err(Error::internal)?);
+        let value = self.keyring.seal(slot.id.as_str(), slot.version, &plain)?;
+        let write = Write::PutValue { key: slot.id.as_str().to_owned(), value };
+        Ok(Stored { external_ref: String::new(), writes: vec![write] })
+    }
+
+    async fn delete(&self, slot: &Slot) -> Result<Vec<Write>> {
+        Ok(vec![Write::DeleteValue { key: slot.id.as_str().to_owned() }])
+    }
+}
