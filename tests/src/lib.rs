@@ -13,4 +13,4 @@ pub use api::{Api, Reply};
 pub use canary::Canary;
 pub use provider::{Fault, Provider};
 pub use server::{Server, ServerOptions};
-pub use wait::{eventually, within};
+pub use wait::{eventually, eventually_within, within};

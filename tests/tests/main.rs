@@ -2,15 +2,15 @@
 
 mod access;
 mod architecture;
-//mod audit;
+mod audit;
 mod auth;
 //mod crash;
-//mod faults;
-//mod inference;
-//mod input;
-//mod lifecycle;
+mod faults;
+mod inference;
+mod input;
+mod lifecycle;
 mod references;
 mod resources;
 //mod routes;
 mod secrets;
-//mod streaming;
+mod streaming;
