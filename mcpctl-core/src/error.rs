@@ -38,6 +38,26 @@ pub enum ErrorKind {
     Internal,
 }
 
+impl ErrorKind {
+    /// The HTTP status that reports an error of this kind.
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::Invalid => 400,
+            Self::Unauthenticated => 401,
+            Self::Forbidden => 403,
+            Self::NotFound => 404,
+            Self::Conflict => 409,
+            Self::TooLarge => 413,
+            Self::RateLimited => 429,
+            Self::SecretUnavailable | Self::Internal => 500,
+            Self::NotImplemented => 501,
+            Self::Provider => 502,
+            Self::Unavailable | Self::Sealed => 503,
+            Self::ProviderTimeout => 504,
+        }
+    }
+}
+
 /// An error with its kind, a message that is safe to show to the caller, and its cause.
 ///
 /// The message never holds a secret value, a token or a password. [`fmt::Display`] prints the message alone;

@@ -1,14 +1,17 @@
 #![doc = include_str!("../README.md")]
 
+pub mod adapter;
 pub mod audit;
 pub mod auth;
 pub mod error;
+pub mod gateway;
 mod random;
 pub mod rbac;
 pub mod registry;
 pub mod resource;
 pub mod secret;
 pub mod store;
+pub mod wire;
 
 pub use auth::Principal;
 pub use error::{Error, ErrorKind, Result};

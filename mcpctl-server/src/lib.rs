@@ -1,1 +1,16 @@
-//! placeholder
+#![doc = include_str!("../README.md")]
+
+mod app;
+pub mod config;
+mod handlers;
+mod listen;
+mod master_key;
+mod request;
+mod respond;
+pub mod routes;
+mod start;
+
+pub use app::App;
+pub use config::Config;
+pub use listen::{Listener, serve};
+pub use start::run;

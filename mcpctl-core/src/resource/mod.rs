@@ -3,6 +3,7 @@
 //! A kind is one file here (its [`KindDef`]: names, fields, table columns) and one row in [`kinds`]. Storage,
 //! validation, HTTP routes, permissions and the CLI's output all follow from that definition.
 
+mod body;
 mod event;
 mod faults;
 mod field;
@@ -19,11 +20,13 @@ mod session;
 mod user;
 mod view;
 
+pub use body::parse_body;
 pub use event::{Actor, AuditEvent, Change, Denial, EventDetail, InferenceCall, Login, Reveal};
 pub use faults::Faults;
 pub use field::{Field, FieldType, OnDelete};
 pub use id::{Id, NameRule};
 pub use kind::{Behaviour, Column, ColumnValue, Kind, KindDef};
+pub(crate) use llm::is_metadata_address;
 pub use llm::{ApiKeyRef, LlmSpec, LlmType};
 pub use object::{Object, Revision, Spec, now};
 pub use rbac::{RbacSpec, RoleBinding, Subject};

@@ -1,0 +1,97 @@
+//! The audit event of a call, which is written however the call ends.
+
+use std::time::{Duration, Instant};
+
+use http::StatusCode;
+
+use crate::{
+    adapter::Summary,
+    audit::AuditPermit,
+    auth::Principal,
+    registry::LlmEntry,
+    resource::{Actor, AuditEvent, EventDetail, InferenceCall},
+};
+
+/// The status that is noted when the caller went away before the end.
+const CLIENT_CLOSED: u16 = 499;
+
+/// The account of one call. When it is dropped unfinished, the caller went away.
+pub(super) struct Account {
+    began: Instant,
+    /// The place in the audit queue, and the event so far; taken when the event is written.
+    open: Option<(AuditPermit, Actor, InferenceCall)>,
+}
+
+impl Account {
+    pub(super) fn new(permit: AuditPermit, who: &Principal, llm: &LlmEntry, streaming: bool) -> Self {
+        let call = InferenceCall {
+            llm_name: llm.name.clone(),
+            llm_id: llm.id.to_string(),
+            model: llm.spec.model.clone(),
+            ty: llm.spec.ty.as_str().to_owned(),
+            streaming,
+            status: CLIENT_CLOSED,
+            ..InferenceCall::default()
+        };
+        Self { began: Instant::now(), open: Some((permit, who.actor(), call)) }
+    }
+
+    /// The model the provider is asked for.
+    pub(super) fn model(&mut self, model: &str) {
+        if let Some((_, _, call)) = &mut self.open {
+            call.model = model.to_owned();
+        }
+    }
+
+    /// Bytes of the body are on their way to the caller.
+    pub(super) fn sent(&mut self, bytes: usize) {
+        if let Some((_, _, call)) = &mut self.open {
+            call.ttft_ms.get_or_insert_with(|| millis(self.began.elapsed()));
+            call.bytes_out = call.bytes_out.saturating_add(bytes as u64);
+        }
+    }
+
+    /// What the provider has said of its answer so far.
+    pub(super) fn summary(&mut self, summary: &Summary) {
+        if let Some((_, _, call)) = &mut self.open {
+            call.prompt_tokens = summary.prompt_tokens;
+            call.completion_tokens = summary.completion_tokens;
+            call.cached_tokens = summary.cached_tokens;
+            call.finish_reason.clone_from(&summary.finish_reason);
+            call.error.clone_from(&summary.error);
+        }
+    }
+
+    /// The call is over, with this status for the caller.
+    pub(super) fn finish(&mut self, status: StatusCode) {
+        if let Some((_, _, call)) = &mut self.open {
+            call.status = status.as_u16();
+        }
+        self.write();
+    }
+
+    /// The call failed, with this status for the caller.
+    pub(super) fn fail(&mut self, status: StatusCode, error: &str) {
+        if let Some((_, _, call)) = &mut self.open {
+            call.error = Some(error.to_owned());
+        }
+        self.finish(status);
+    }
+
+    fn write(&mut self) {
+        if let Some((permit, actor, mut call)) = self.open.take() {
+            call.duration_ms = millis(self.began.elapsed());
+            permit.send(AuditEvent::new(actor, EventDetail::LlmInferenceCall(call)));
+        }
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        self.write();
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    duration.as_millis().try_into().unwrap_or(u64::MAX)
+}

@@ -1,0 +1,170 @@
+//! Where a request goes, and the credential it carries: decided here, from the stored Llm and nothing else.
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Uri,
+    header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, USER_AGENT},
+};
+use http_body_util::Full;
+use serde_json::Value;
+
+use super::transport::{Client, Transport};
+use crate::{
+    adapter::{Adapter, Settings},
+    error::{Error, ErrorKind, Result},
+    registry::LlmEntry,
+    resource::LlmType,
+    secret::SecretValue,
+};
+
+/// How long a provider may take to begin its answer, and between two reads, unless the Llm says otherwise.
+pub(super) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
+const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const ANTHROPIC_VERSION: &str = "2023-06-01";
+
+/// An Llm, ready to be called.
+pub(super) struct Destination {
+    /// The Llm this was made from. Another entry, another destination.
+    pub(super) llm: Arc<LlmEntry>,
+    pub(super) adapter: Adapter,
+    pub(super) client: Client,
+    pub(super) timeout: Duration,
+    uri: Uri,
+    /// All headers but the credential.
+    headers: HeaderMap,
+    /// The credential, once the key is known: an entry has one key for all its life.
+    credential: OnceLock<HeaderValue>,
+}
+
+impl Destination {
+    pub(super) fn new(llm: Arc<LlmEntry>, transport: &Transport) -> Result<Self> {
+        let adapter = Adapter::of(llm.spec.ty).ok_or_else(|| {
+            Error::new(
+                ErrorKind::NotImplemented,
+                format!("Unsupported LLM provider: {}", llm.spec.ty.as_str()),
+            )
+        })?;
+        let base = match llm.spec.url.as_str() {
+            "" => llm.spec.ty.default_url().unwrap_or_default(),
+            url => url,
+        };
+        let uri: Uri = Adapter::endpoint(base, adapter.chat_path())
+            .parse()
+            .map_err(|cause| Error::internal(cause).context(format_args!("llm `{}`: its URL", llm.name)))?;
+        let millis = |name: &str| llm.spec.extra(name).and_then(Value::as_u64).map(Duration::from_millis);
+        let client = transport.client(millis("connectTimeoutMs").unwrap_or(DEFAULT_CONNECT_TIMEOUT));
+        let timeout = millis("timeoutMs").unwrap_or(DEFAULT_TIMEOUT);
+        let headers = base_headers(&llm, adapter);
+        Ok(Self { llm, adapter, client, timeout, uri, headers, credential: OnceLock::new() })
+    }
+
+    /// The settings of a translation, for a request that asks for `model`.
+    pub(super) fn settings<'a>(&'a self, model: &'a str, created: i64) -> Settings<'a> {
+        let extra = |name: &str| self.llm.spec.extra(name);
+        Settings {
+            llm_name: &self.llm.name,
+            model,
+            max_tokens: extra("maxTokens").and_then(Value::as_u64),
+            strict: extra("strict").and_then(Value::as_bool).unwrap_or_default(),
+            defaults: extra("defaults").and_then(Value::as_object),
+            anthropic_version: extra("anthropicVersion").and_then(Value::as_str),
+            created,
+            ask_usage: matches!(
+                self.llm.spec.ty,
+                LlmType::OpenAi | LlmType::DeepSeek | LlmType::Vllm | LlmType::Ollama
+            ),
+        }
+    }
+
+    /// The model to ask for when the caller asks for `wanted`.
+    ///
+    /// # Errors
+    ///
+    /// Forbidden, when the Llm restricts its models to others.
+    pub(super) fn model<'a>(&'a self, wanted: Option<&'a str>) -> Result<&'a str> {
+        let own = || self.llm.spec.model.as_str();
+        let wanted = match wanted {
+            None | Some("") => return Ok(own()),
+            Some(name) if name == self.llm.name || name == own() => return Ok(own()),
+            Some(wanted) => wanted,
+        };
+        if let Some(allowed) = self.llm.spec.extra("allowedModels").and_then(Value::as_array) {
+            let fits = |pattern: &str| match pattern.strip_suffix('*') {
+                Some(prefix) => wanted.starts_with(prefix),
+                None => wanted == pattern,
+            };
+            if !allowed.iter().filter_map(Value::as_str).any(fits) {
+                let message = format!("llm `{}` does not allow the model `{}`", self.llm.name, clip(wanted));
+                return Err(Error::new(ErrorKind::Forbidden, message));
+            }
+        }
+        Ok(wanted)
+    }
+
+    /// The provider's request, built from nothing the caller sent but the body.
+    pub(super) fn request(&self, key: Option<&SecretValue>, body: Bytes) -> Result<Request<Full<Bytes>>> {
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.uri.clone();
+        *request.headers_mut() = self.headers.clone();
+        if let Some(key) = key {
+            let (name, value) = self.credential(key)?;
+            request.headers_mut().insert(name, value);
+        }
+        Ok(request)
+    }
+
+    fn credential(&self, key: &SecretValue) -> Result<(HeaderName, HeaderValue)> {
+        let name = match self.adapter {
+            Adapter::OpenAi => AUTHORIZATION,
+            Adapter::Anthropic => HeaderName::from_static("x-api-key"),
+        };
+        if let Some(value) = self.credential.get() {
+            return Ok((name, value.clone()));
+        }
+        let text = match self.adapter {
+            Adapter::OpenAi => zeroize::Zeroizing::new(format!("Bearer {}", key.expose().trim())),
+            Adapter::Anthropic => zeroize::Zeroizing::new(key.expose().trim().to_owned()),
+        };
+        let mut value = HeaderValue::from_str(&text).map_err(|_| {
+            Error::new(
+                ErrorKind::SecretUnavailable,
+                "Failed to resolve API key: the value cannot be sent in a header",
+            )
+        })?;
+        value.set_sensitive(true);
+        Ok((name, self.credential.get_or_init(|| value).clone()))
+    }
+}
+
+fn base_headers(llm: &LlmEntry, adapter: Adapter) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
+    // A compressed answer would have to be unpacked to be relayed, and could unpack to anything.
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    headers.insert(USER_AGENT, HeaderValue::from_static(concat!("mcpctl/", env!("CARGO_PKG_VERSION"))));
+    let text = |value: &Value| value.as_str().and_then(|text| HeaderValue::from_str(text).ok());
+    if adapter == Adapter::Anthropic {
+        let version = llm.spec.extra("anthropicVersion").and_then(text);
+        headers.insert("anthropic-version", version.unwrap_or(HeaderValue::from_static(ANTHROPIC_VERSION)));
+    }
+    let extra = llm.spec.extra("headers").and_then(Value::as_object);
+    for (name, value) in extra.into_iter().flatten() {
+        // Both were checked when the Llm was saved.
+        if let (Ok(name), Some(mut value)) = (HeaderName::from_bytes(name.as_bytes()), text(value)) {
+            value.set_sensitive(true);
+            headers.insert(name, value);
+        }
+    }
+    headers
+}
+
+fn clip(text: &str) -> String {
+    text.chars().filter(|letter| !letter.is_control()).take(100).collect()
+}

@@ -1,0 +1,14 @@
+//! The data plane: one request, from a token to a provider's answer.
+//!
+//! `pipeline.rs` reads as the list of steps. Where a request goes and which credential it carries is decided in
+//! one place, `destination.rs`, from the stored Llm alone.
+
+mod account;
+mod answer;
+mod destination;
+mod pipeline;
+mod relay;
+mod transport;
+
+pub use answer::{Answer, AnswerBody};
+pub use pipeline::{Gateway, GatewaySettings, Model, Target};

@@ -1,0 +1,374 @@
+//! One call, step by step.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use jiff::Timestamp;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
+
+use super::{
+    account::Account,
+    answer::Answer,
+    destination::Destination,
+    relay::Relay,
+    transport::{Transport, describe},
+};
+use crate::{
+    adapter::{DecodeContext, ProviderRequest},
+    auth::Principal,
+    error::{Error, ErrorKind, Result},
+    rbac::{Action, Permission},
+    registry::{LlmEntry, Registry},
+    resource::{Id, kinds},
+    secret::SecretValue,
+    wire::ChatRequest,
+};
+
+/// Calls Llms. Clones share one.
+#[derive(Clone)]
+pub struct Gateway(Arc<Inner>);
+
+struct Inner {
+    registry: Registry,
+    transport: Transport,
+    /// Llms that have been called, ready to be called again. Read without a lock.
+    destinations: ArcSwap<HashMap<Id, Arc<Destination>>>,
+    in_flight: Arc<Semaphore>,
+}
+
+/// Limits of a gateway.
+#[derive(Clone, Copy, Debug)]
+pub struct GatewaySettings {
+    /// Calls at once; more are refused.
+    pub max_in_flight: usize,
+}
+
+impl Default for GatewaySettings {
+    fn default() -> Self {
+        Self { max_in_flight: 10_000 }
+    }
+}
+
+/// Which Llm is called.
+#[derive(Clone, Copy, Debug)]
+pub enum Target<'a> {
+    /// The one of this id or name; the body's `model` is the provider's business.
+    Named(&'a str),
+    /// The one that the body's `model` names.
+    FromBody,
+}
+
+/// An Llm, as OpenAI's API lists models.
+#[derive(Clone, Debug)]
+pub struct Model {
+    /// The Llm's name.
+    pub name: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// The provider's type.
+    pub owned_by: &'static str,
+}
+
+/// The longest answer that is not streamed, in bytes.
+const MAX_ANSWER: usize = 64 * 1024 * 1024;
+/// The longest error of a provider that is read, in bytes.
+const MAX_ERROR: usize = 256 * 1024;
+
+impl Gateway {
+    /// A gateway over a registry.
+    ///
+    /// # Errors
+    ///
+    /// Internal, when TLS cannot be set up.
+    pub fn new(registry: Registry, settings: GatewaySettings) -> Result<Self> {
+        let in_flight = Arc::new(Semaphore::new(settings.max_in_flight.min(Semaphore::MAX_PERMITS)));
+        let (transport, destinations) = (Transport::new()?, ArcSwap::default());
+        Ok(Self(Arc::new(Inner { registry, transport, destinations, in_flight })))
+    }
+
+    /// Sends a chat-completions request to an Llm. Whatever the provider, the answer is in OpenAI's format.
+    ///
+    /// A provider's refusal is an `Ok` answer with the provider's status; an error of ours is an `Err`.
+    ///
+    /// # Errors
+    ///
+    /// Forbidden; not found; invalid, naming the field; secret unavailable; not implemented; provider and provider
+    /// timeout; unavailable, when too much is in flight.
+    pub async fn chat(&self, who: &Principal, target: Target<'_>, body: Bytes) -> Result<Answer> {
+        // 1. Which Llm, and may the caller run it? Nothing of the body is judged before that, where the path names
+        //    the Llm.
+        let (llm, request) = match target {
+            Target::Named(name) => (self.llm(who, name).await?, ChatRequest::scan(&body)),
+            Target::FromBody => {
+                let request = ChatRequest::scan(&body)?;
+                let name = request.model().filter(|name| !name.is_empty());
+                let name = name.ok_or_else(|| Error::invalid("model: is required, and names the Llm"))?;
+                (self.llm(who, name).await?, Ok(request))
+            }
+        };
+        // 2. A place among those in flight, and one in the audit trail: what cannot be audited is not done.
+        let in_flight = self.0.in_flight.clone().try_acquire_owned().map_err(|_| {
+            Error::unavailable("too many requests in flight; try again shortly", Duration::from_secs(1))
+        })?;
+        let permit = self.0.registry.audit().reserve().await?;
+        let streaming = request.as_ref().is_ok_and(ChatRequest::stream);
+        let mut account = Account::new(permit, who, &llm, streaming);
+        // 3. The call itself. However it ends, also by the caller going away, the account is written.
+        match self.call(&llm, request, &mut account).await {
+            Ok(Called::Whole { answer, bytes }) => {
+                account.sent(bytes);
+                account.finish(answer.status);
+                Ok(answer)
+            }
+            Ok(Called::Refused { answer, why }) => {
+                account.fail(answer.status, &why);
+                Ok(answer)
+            }
+            Ok(Called::Stream(stream)) => stream.begin(account, in_flight).await,
+            Err(error) => {
+                account.fail(status_of(&error), error.message());
+                Err(error)
+            }
+        }
+    }
+
+    /// The Llms that `who` may run, by name.
+    pub fn models(&self, who: &Principal) -> Vec<Model> {
+        let snapshot = self.0.registry.snapshot();
+        let may_run = |llm: &&Arc<LlmEntry>| {
+            let (name, id) = (llm.name.clone(), Some(llm.id.clone()));
+            let run = Permission::Resource { action: Action::Run, kind: kinds::LLMS, name, id };
+            who.grants().decide(&run).allowed()
+        };
+        let model = |llm: &Arc<LlmEntry>| {
+            let created_at = snapshot.shelf(kinds::LLMS).get(&llm.id)?.created_at;
+            Some(Model { name: llm.name.clone(), created_at, owned_by: llm.spec.ty.as_str() })
+        };
+        snapshot.llms().filter(may_run).filter_map(model).collect()
+    }
+
+    async fn llm(&self, who: &Principal, name: &str) -> Result<Arc<LlmEntry>> {
+        let registry = &self.0.registry;
+        registry.require_on(who, Action::Run, kinds::LLMS, name).await?;
+        let llm = registry.snapshot().llm(name).cloned();
+        llm.ok_or_else(|| Error::not_found(format!("no llm named `{}`", clip(name))))
+    }
+
+    async fn call(
+        &self,
+        llm: &Arc<LlmEntry>,
+        request: Result<ChatRequest>,
+        account: &mut Account,
+    ) -> Result<Called> {
+        let request = request?;
+        let destination = self.destination(llm)?;
+        // The model to ask for: the Llm's own, unless the caller wants another and may have it.
+        let wanted = request.model();
+        let model = destination.model(wanted)?;
+        account.model(model);
+        // The provider's key: in memory, but for the first call.
+        let key = self.0.registry.api_key(llm).await?;
+        let settings = destination.settings(model, Timestamp::now().as_second());
+        let ProviderRequest { body, dropped, context } = destination.adapter.encode(&request, &settings)?;
+        let outgoing = destination.request(key.as_deref(), body)?;
+        let response = within(&destination, destination.client.request(outgoing)).await?;
+        let response = response.map_err(|fault| unreachable(&destination, &fault))?;
+        let mut called = match request.stream() {
+            _ if !response.status().is_success() => refused(&destination, response, key.as_deref()).await,
+            true => stream(&destination, response, context)?,
+            false => whole(&destination, response, &context, account).await?,
+        };
+        called.report(&dropped);
+        Ok(called)
+    }
+
+    /// The destination of an Llm, made at its first call and again when it changes.
+    fn destination(&self, llm: &Arc<LlmEntry>) -> Result<Arc<Destination>> {
+        if let Some(known) = self.0.destinations.load().get(&llm.id)
+            && Arc::ptr_eq(&known.llm, llm)
+        {
+            return Ok(known.clone());
+        }
+        let made = Arc::new(Destination::new(llm.clone(), &self.0.transport)?);
+        let snapshot = self.0.registry.snapshot();
+        self.0.destinations.rcu(|known| {
+            // Those of Llms that are gone or have changed go too.
+            let current = known.iter().filter(|(id, known)| {
+                snapshot.llm(id.as_str()).is_some_and(|llm| Arc::ptr_eq(llm, &known.llm))
+            });
+            let mut next: HashMap<Id, Arc<Destination>> =
+                current.map(|(id, known)| (id.clone(), known.clone())).collect();
+            next.insert(llm.id.clone(), made.clone());
+            next
+        });
+        Ok(made)
+    }
+}
+
+/// How a provider answered.
+enum Called {
+    /// In full.
+    Whole { answer: Answer, bytes: usize },
+    /// With an error.
+    Refused { answer: Answer, why: String },
+    /// With a stream that has not begun.
+    Stream(Stream),
+}
+
+struct Stream {
+    provider: Incoming,
+    context: DecodeContext,
+    destination: Arc<Destination>,
+    dropped: Option<HeaderValue>,
+}
+
+/// Names the request parameters that the provider could not be told.
+const DROPPED: &str = "x-mcpctl-dropped";
+
+impl Called {
+    fn report(&mut self, dropped: &[String]) {
+        if dropped.is_empty() {
+            return;
+        }
+        let Ok(names) = HeaderValue::from_str(&dropped.join(",")) else { return };
+        match self {
+            Self::Whole { answer, .. } | Self::Refused { answer, .. } => {
+                answer.headers.insert(DROPPED, names);
+            }
+            Self::Stream(stream) => stream.dropped = Some(names),
+        }
+    }
+}
+
+impl Stream {
+    /// Waits for the first bytes: until then, a failure is an HTTP error.
+    async fn begin(self, account: Account, in_flight: OwnedSemaphorePermit) -> Result<Answer> {
+        let (adapter, limit) = (self.destination.adapter, self.destination.timeout);
+        let name = self.destination.llm.name.clone();
+        let mut relay =
+            Relay::new(self.provider, adapter.stream(self.context), account, limit, name, in_flight);
+        if let Err(why) = relay.first().await {
+            let error = provider_error(&self.destination, &why);
+            relay.fail(status_of(&error), error.message());
+            return Err(error);
+        }
+        let mut answer = Answer::stream(relay);
+        if let Some(dropped) = self.dropped {
+            answer.headers.insert(DROPPED, dropped);
+        }
+        Ok(answer)
+    }
+}
+
+fn stream(
+    destination: &Arc<Destination>,
+    response: Response<Incoming>,
+    context: DecodeContext,
+) -> Result<Called> {
+    check_encoding(destination, &response)?;
+    let content_type = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let content_type = content_type.unwrap_or_default().to_ascii_lowercase();
+    if !content_type.starts_with("text/event-stream") {
+        let what = if content_type.is_empty() { "no content type" } else { &content_type };
+        return Err(provider_error(
+            destination,
+            &format!("the provider answered no event stream but {}", clip(what)),
+        ));
+    }
+    let (provider, destination) = (response.into_body(), destination.clone());
+    Ok(Called::Stream(Stream { provider, context, destination, dropped: None }))
+}
+
+async fn whole(
+    destination: &Destination,
+    response: Response<Incoming>,
+    context: &DecodeContext,
+    account: &mut Account,
+) -> Result<Called> {
+    check_encoding(destination, &response)?;
+    let status = response.status();
+    let collected = within(destination, Limited::new(response.into_body(), MAX_ANSWER).collect()).await?;
+    let body = collected.map_err(|fault| {
+        if fault.is::<LengthLimitError>() {
+            return provider_error(
+                destination,
+                &format!("the provider's answer is longer than {MAX_ANSWER} bytes"),
+            );
+        }
+        provider_error(destination, &format!("the provider broke off: {}", describe(&*fault)))
+    })?;
+    let decoded = destination.adapter.decode(&body.to_bytes(), context)?;
+    account.summary(&decoded.summary);
+    let bytes = decoded.body.len();
+    Ok(Called::Whole { answer: Answer::whole(status, decoded.body), bytes })
+}
+
+/// The provider's refusal, in OpenAI's format, without our key if the provider repeated it.
+async fn refused(
+    destination: &Destination,
+    response: Response<Incoming>,
+    key: Option<&SecretValue>,
+) -> Called {
+    let status = response.status().as_u16();
+    let retry_after = response.headers().get(header::RETRY_AFTER).cloned();
+    let body =
+        timeout(Duration::from_secs(10), Limited::new(response.into_body(), MAX_ERROR).collect()).await;
+    // A refusal whose body is too long or never ends is a refusal all the same.
+    let body = body.ok().and_then(Result::ok).map(|body| body.to_bytes()).unwrap_or_default();
+    let mut error = destination.adapter.decode_error(status, &body, &destination.llm.name);
+    if let Some(key) = key {
+        error = error.redact(key.expose().trim());
+    }
+    let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::BAD_GATEWAY);
+    let mut answer = Answer::whole(status, error.body_json);
+    if let Some(wait) =
+        retry_after.filter(|_| status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error())
+    {
+        answer.headers.insert(header::RETRY_AFTER, wait);
+    }
+    Called::Refused { answer, why: error.message }
+}
+
+/// We ask for no compression; what comes compressed all the same is not unpacked.
+fn check_encoding(destination: &Destination, response: &Response<Incoming>) -> Result<()> {
+    match response.headers().get(header::CONTENT_ENCODING) {
+        Some(encoding) if encoding != "identity" => {
+            Err(provider_error(destination, "the provider's answer is compressed, which was not asked for"))
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn within<T>(destination: &Destination, work: impl Future<Output = T>) -> Result<T> {
+    timeout(destination.timeout, work).await.map_err(|_| {
+        let (name, seconds) = (&destination.llm.name, destination.timeout.as_secs_f64());
+        Error::new(
+            ErrorKind::ProviderTimeout,
+            format!("llm `{name}`: the provider did not answer in {seconds} seconds"),
+        )
+    })
+}
+
+fn unreachable(destination: &Destination, fault: &hyper_util::client::legacy::Error) -> Error {
+    let what = if fault.is_connect() { "the provider cannot be reached" } else { "the provider broke off" };
+    provider_error(destination, &format!("{what}: {}", describe(fault)))
+}
+
+fn provider_error(destination: &Destination, why: &str) -> Error {
+    Error::new(ErrorKind::Provider, format!("llm `{}`: {why}", destination.llm.name))
+}
+
+fn status_of(error: &Error) -> StatusCode {
+    StatusCode::from_u16(error.kind().status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+fn clip(text: &str) -> String {
+    text.chars().filter(|letter| !letter.is_control()).take(100).collect()
+}

@@ -1,0 +1,176 @@
+//! A streamed answer on its way: polled by the caller's own task, so the provider is read only as fast as the
+//! caller reads, and is dropped when the caller is.
+
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::StatusCode;
+use http_body::Body as _;
+use hyper::body::Incoming;
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{Instant, Sleep},
+};
+
+use super::{account::Account, transport::describe};
+use crate::adapter::StreamDecoder;
+
+/// A stream from a provider to a caller.
+pub(super) struct Relay {
+    /// The provider's side; `None` once nothing more is wanted of it.
+    provider: Option<Incoming>,
+    decoder: StreamDecoder,
+    /// What is ready to be sent.
+    ready: VecDeque<Bytes>,
+    /// Scratch space of the decoder.
+    decoded: Vec<Bytes>,
+    account: Account,
+    /// Fires when the provider has been silent for too long. It is set anew when it fires, not at every read.
+    idle: Pin<Box<Sleep>>,
+    idle_limit: Duration,
+    last_read: Instant,
+    llm_name: String,
+    _in_flight: OwnedSemaphorePermit,
+}
+
+impl Relay {
+    pub(super) fn new(
+        provider: Incoming,
+        decoder: StreamDecoder,
+        account: Account,
+        idle_limit: Duration,
+        llm_name: String,
+        in_flight: OwnedSemaphorePermit,
+    ) -> Self {
+        Self {
+            provider: Some(provider),
+            decoder,
+            ready: VecDeque::new(),
+            decoded: Vec::new(),
+            account,
+            idle: Box::pin(tokio::time::sleep(idle_limit)),
+            idle_limit,
+            last_read: Instant::now(),
+            llm_name,
+            _in_flight: in_flight,
+        }
+    }
+
+    /// Waits for something to send, so that a failure before the first byte can still be a status. Once this
+    /// returns `Ok`, the answer has begun, or is whole.
+    pub(super) async fn first(&mut self) -> Result<(), String> {
+        loop {
+            if !self.ready.is_empty() {
+                return Ok(());
+            }
+            let read = std::future::poll_fn(|cx| self.poll_read(cx)).await;
+            match read {
+                Read::Bytes(bytes) => self.take(bytes),
+                Read::End => {
+                    return Err("the provider closed the connection before its answer began".to_owned());
+                }
+                Read::Broken(why) => return Err(why),
+            }
+        }
+    }
+
+    /// The answer never began.
+    pub(super) fn fail(mut self, status: StatusCode, why: &str) {
+        self.provider = None;
+        self.account.fail(status, why);
+    }
+
+    /// The next bytes for the caller; `None` at the end.
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        loop {
+            if let Some(bytes) = self.ready.pop_front() {
+                self.account.sent(bytes.len());
+                return Poll::Ready(Some(bytes));
+            }
+            if self.provider.is_none() {
+                self.account.finish(StatusCode::OK);
+                return Poll::Ready(None);
+            }
+            match ready!(self.poll_read(cx)) {
+                Read::Bytes(bytes) => self.take(bytes),
+                Read::End => {
+                    self.decoder.finish(&mut self.decoded);
+                    self.end();
+                }
+                Read::Broken(why) => {
+                    let message = format!("llm `{}`: {why}", self.llm_name);
+                    self.decoder.fail(&message, "provider_error", &mut self.decoded);
+                    self.end();
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, bytes: Bytes) {
+        self.decoder.push(bytes, &mut self.decoded);
+        self.ready.extend(self.decoded.drain(..).filter(|bytes| !bytes.is_empty()));
+        if self.decoder.is_done() {
+            self.end();
+        }
+    }
+
+    /// Nothing more is wanted of the provider: its connection is dropped before the caller has read the rest.
+    fn end(&mut self) {
+        self.ready.extend(self.decoded.drain(..).filter(|bytes| !bytes.is_empty()));
+        self.account.summary(self.decoder.summary());
+        self.provider = None;
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Read> {
+        let Some(provider) = &mut self.provider else { return Poll::Ready(Read::End) };
+        loop {
+            match Pin::new(&mut *provider).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    self.last_read = Instant::now();
+                    if let Ok(bytes) = frame.into_data() {
+                        return Poll::Ready(Read::Bytes(bytes));
+                    }
+                }
+                Poll::Ready(Some(Err(fault))) => {
+                    return Poll::Ready(Read::Broken(format!(
+                        "the provider broke off: {}",
+                        describe(&fault)
+                    )));
+                }
+                Poll::Ready(None) => return Poll::Ready(Read::End),
+                Poll::Pending => break,
+            }
+        }
+        // The caller may have read nothing for long, and the provider with it: only silence counts.
+        while self.idle.as_mut().poll(cx).is_ready() {
+            let deadline = self.last_read + self.idle_limit;
+            if Instant::now() >= deadline {
+                let seconds = self.idle_limit.as_secs_f64();
+                return Poll::Ready(Read::Broken(format!("the provider was silent for {seconds} seconds")));
+            }
+            self.idle.as_mut().reset(deadline);
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        if self.provider.is_some() {
+            // The caller went away: what is known so far is kept.
+            self.account.summary(self.decoder.summary());
+        }
+    }
+}
+
+/// What a read of the provider brought.
+enum Read {
+    Bytes(Bytes),
+    End,
+    Broken(String),
+}

@@ -1,0 +1,128 @@
+//! From a request to a response.
+
+use std::{convert::Infallible, net::IpAddr, sync::Arc};
+
+use hyper::{HeaderMap, Request, Response, body::Incoming, header::HeaderName};
+use mcpctl_core::{Error, ErrorKind, Principal, Registry, gateway::Gateway, rbac::Permission};
+
+use crate::{
+    handlers,
+    request::{bearer, decode_segment, request_id},
+    respond::{Body, Dialect, Refusal},
+    routes::{Access, Endpoint, Match, Route, Table},
+};
+
+/// What answers requests: a registry and a gateway behind the table of routes.
+pub struct App {
+    pub(crate) registry: Registry,
+    pub(crate) gateway: Gateway,
+    table: Table,
+}
+
+/// What a handler knows of a request besides its body.
+pub(crate) struct Call<'a> {
+    /// The `{name}` in the path; empty where the route has none.
+    pub(crate) name: String,
+    /// The request's id.
+    pub(crate) request_id: &'a str,
+    /// Where the request comes from.
+    pub(crate) peer: IpAddr,
+}
+
+static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+impl App {
+    /// An app over a registry and a gateway.
+    ///
+    /// # Errors
+    ///
+    /// Internal, when the table of routes contradicts itself.
+    pub fn new(registry: Registry, gateway: Gateway) -> mcpctl_core::Result<Self> {
+        let table = Table::new().map_err(Error::internal)?;
+        Ok(Self { registry, gateway, table })
+    }
+
+    /// Answers a request. Never fails: a failure is a response too.
+    pub(crate) async fn handle(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        peer: IpAddr,
+    ) -> Result<Response<Body>, Infallible> {
+        let id = request_id(request.headers());
+        let dialect = Dialect::of_path(request.uri().path());
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let answer = self.answer(request, id.to_str().unwrap_or_default(), peer).await;
+        let mut response = answer.unwrap_or_else(|refusal| refusal.into_response(dialect));
+        tracing::debug!(
+            request_id = id.to_str().unwrap_or_default(),
+            %method, path, status = response.status().as_u16(), "answered"
+        );
+        response.headers_mut().insert(X_REQUEST_ID.clone(), id);
+        Ok(response)
+    }
+
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        id: &str,
+        peer: IpAddr,
+    ) -> Result<Response<Body>, Refusal> {
+        let path = request.uri().path().to_owned();
+        let (route, name) = match self.table.find(request.method(), &path) {
+            Match::Found(route, name) => (route, name),
+            Match::WrongMethod(allow) => return Err(Refusal::wrong_method(&allow)),
+            Match::Unknown => return Err(Refusal::not_found()),
+        };
+        let call = Call { name: decode_segment(name.unwrap_or_default())?, request_id: id, peer };
+        if route.access == Access::Open {
+            return self.answer_open(route, &call, request).await;
+        }
+        self.check_sealed()?;
+        let who = self.authenticate(request.headers(), id)?;
+        self.authorise(&who, route.access, &call.name).await?;
+        handlers::dispatch(self, route.endpoint, &who, &call, request).await
+    }
+
+    async fn answer_open(
+        &self,
+        route: &Route,
+        call: &Call<'_>,
+        request: Request<Incoming>,
+    ) -> Result<Response<Body>, Refusal> {
+        if route.endpoint == Endpoint::Login {
+            self.check_sealed()?;
+        }
+        handlers::dispatch_open(self, route.endpoint, call, request).await
+    }
+
+    /// With the wrong master key nothing is served: half a service would only hide the mistake.
+    fn check_sealed(&self) -> Result<(), Refusal> {
+        if self.registry.is_sealed() {
+            let message = "the server is sealed: its master key does not fit the stored secrets; \
+                           start it with the right MCPCTL_MASTER_KEY or key file";
+            return Err(Error::new(ErrorKind::Sealed, message).into());
+        }
+        Ok(())
+    }
+
+    fn authenticate(&self, headers: &HeaderMap, request_id: &str) -> Result<Principal, Refusal> {
+        // A missing token is looked up like a wrong one: the answers are alike, also in time.
+        let token = bearer(headers).unwrap_or_default();
+        Ok(self.registry.authenticate(token, Some(request_id))?)
+    }
+
+    /// Decides from the route and the path alone, before the body is read.
+    async fn authorise(&self, who: &Principal, access: Access, name: &str) -> Result<(), Refusal> {
+        match access {
+            Access::Open | Access::Authenticated | Access::Model => Ok(()),
+            Access::List(kind) => Ok(self.registry.require_list(who, kind).await?),
+            Access::Kind(action, kind) => {
+                Ok(self.registry.require(who, &Permission::Kind(action, kind)).await?)
+            }
+            Access::Resource(action, kind) => Ok(self.registry.require_on(who, action, kind, name).await?),
+            Access::Operation(operation) => {
+                Ok(self.registry.require(who, &Permission::Operation(operation)).await?)
+            }
+        }
+    }
+}

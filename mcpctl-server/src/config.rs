@@ -1,0 +1,118 @@
+//! The server's settings: flags, each also as an environment variable.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Parser, ValueEnum};
+use mcpctl_core::secret::SecretValue;
+
+/// Holds the catalogue of LLMs and the only copy of their keys; clients hold a token and call any LLM in the
+/// OpenAI format.
+///
+/// With nothing set it keeps everything in an embedded SQLite database and just starts.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "mcpctl-server", version, after_help = EXAMPLES)]
+pub struct Config {
+    /// The address to listen on
+    #[arg(long, env = "MCPCTL_LISTEN", default_value = "127.0.0.1:3100")]
+    pub listen: SocketAddr,
+
+    /// Where to keep things: sqlite://PATH or postgres://USER:PASSWORD@HOST/DATABASE [default: SQLite in the data folder]
+    #[arg(long, env = "MCPCTL_DATABASE_URL", hide_env_values = true)]
+    pub database_url: Option<String>,
+
+    /// The folder of the embedded database and the key file [default: the platform's data folder]
+    #[arg(long, env = "MCPCTL_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+
+    /// How long known callers are served from memory while the database is away; 0 is not at all
+    #[arg(long, env = "MCPCTL_MAX_STALENESS", default_value = "60s", value_parser = parse_duration)]
+    pub max_staleness: Duration,
+
+    /// Inference requests at once; more get a 503
+    #[arg(long, env = "MCPCTL_MAX_IN_FLIGHT", default_value_t = 10_000)]
+    pub max_in_flight: usize,
+
+    /// How log lines look; RUST_LOG sets how many there are
+    #[arg(long, env = "MCPCTL_LOG_FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+
+    /// The first user's e-mail address; only looked at when there are no users
+    #[arg(env = "MCPCTL_ADMIN_EMAIL", long, default_value = "admin@localhost")]
+    pub admin_email: String,
+
+    /// Only from the environment, so that they are in no process list.
+    #[arg(skip = Secrets::from_environment())]
+    pub secrets: Secrets,
+}
+
+const EXAMPLES: &str = "\
+Environment only:
+  MCPCTL_ADMIN_PASSWORD  the first user's password [default: made up, and printed once]
+  MCPCTL_MASTER_KEY      32 bytes in base64 or hexadecimal that encrypt the stored secrets
+                         [default: DATA_DIR/master.key, made at the first start]
+
+Examples:
+  mcpctl-server
+  mcpctl-server --listen 0.0.0.0:3100 --database-url postgres://mcpctl@db/mcpctl";
+
+/// Settings that must not be on a command line.
+#[derive(Clone, Debug, Default)]
+pub struct Secrets {
+    /// The first user's password.
+    pub admin_password: Option<SecretValue>,
+    /// The master key.
+    pub master_key: Option<SecretValue>,
+}
+
+impl Secrets {
+    fn from_environment() -> Self {
+        let read =
+            |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty()).map(SecretValue::new);
+        Self { admin_password: read("MCPCTL_ADMIN_PASSWORD"), master_key: read("MCPCTL_MASTER_KEY") }
+    }
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+/// `90`, `90s`, `5m`, `1h`; a bare number is seconds.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let scale = match unit {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return Err("expected a number of seconds, or a number with s, m or h".to_owned()),
+    };
+    let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(scale));
+    seconds.map(Duration::from_secs).ok_or_else(|| "expected a number such as 60s".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_is_sound() {
+        Config::command().debug_assert();
+    }
+
+    #[test]
+    fn durations() {
+        for (text, seconds) in [("0", 0), ("90", 90), ("60s", 60), ("5m", 300), ("1h", 3600)] {
+            assert_eq!(parse_duration(text), Ok(Duration::from_secs(seconds)));
+        }
+        for bad in ["", "s", "1d", "-1", "1.5s", "99999999999999999999h"] {
+            assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! Whether the process is up, and whether it can serve.
+
+use hyper::{Response, StatusCode};
+use serde_json::json;
+
+use crate::{
+    app::App,
+    respond::{Body, Refusal, json_response},
+};
+
+pub(crate) fn healthz() -> Response<Body> {
+    json_response(StatusCode::OK, &json!({"status": "ok"}))
+}
+
+pub(crate) async fn readyz(app: &App) -> Result<Response<Body>, Refusal> {
+    if app.registry.is_sealed() {
+        return Ok(json_response(
+            StatusCode::SERVICE_UNAVAILABLE,
+            &json!({"status": "sealed", "error": "sealed"}),
+        ));
+    }
+    app.registry.store().revision().await?;
+    Ok(json_response(StatusCode::OK, &json!({"status": "ok"})))
+}
+
+pub(crate) fn version() -> Response<Body> {
+    json_response(
+        StatusCode::OK,
+        &json!({"name": "mcpctl-server", "version": env!("CARGO_PKG_VERSION"), "api": "v1"}),
+    )
+}

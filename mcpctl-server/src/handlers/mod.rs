@@ -1,0 +1,71 @@
+//! What answers each endpoint: read the request, one call into core, render.
+
+mod auth;
+mod health;
+mod inference;
+mod resources;
+
+use hyper::{Request, Response, body::Incoming};
+use mcpctl_core::Principal;
+
+use crate::{
+    app::{App, Call},
+    respond::{Body, Refusal},
+    routes::Endpoint,
+};
+
+/// Answers an endpoint that needs a token.
+pub(crate) async fn dispatch(
+    app: &App,
+    endpoint: Endpoint,
+    who: &Principal,
+    call: &Call<'_>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Refusal> {
+    match endpoint {
+        Endpoint::Logout => auth::logout(app, who).await,
+        Endpoint::Whoami => auth::whoami(app, who),
+        Endpoint::CanI => auth::can_i(app, who, request).await,
+        Endpoint::AuditLogs => resources::audit_logs(app, who, &request).await,
+        Endpoint::List(kind) => resources::list(app, who, kind, &request).await,
+        Endpoint::Create(kind) => resources::create(app, who, kind, request).await,
+        Endpoint::Get(kind) => resources::get(app, who, kind, &call.name, &request).await,
+        Endpoint::Put(kind) => resources::put(app, who, kind, &call.name, request).await,
+        Endpoint::Patch(kind) => resources::patch(app, who, kind, &call.name, request).await,
+        Endpoint::Delete(kind) => resources::delete(app, who, kind, &call.name, &request).await,
+        Endpoint::Infer => inference::infer(app, who, &call.name, request).await,
+        Endpoint::ChatCompletions => inference::chat_completions(app, who, request).await,
+        Endpoint::Models => Ok(inference::models(app, who)),
+        Endpoint::Healthz | Endpoint::Readyz | Endpoint::Version | Endpoint::Login => {
+            Err(Refusal::not_found())
+        }
+    }
+}
+
+/// Answers an endpoint that needs none.
+pub(crate) async fn dispatch_open(
+    app: &App,
+    endpoint: Endpoint,
+    call: &Call<'_>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Refusal> {
+    match endpoint {
+        Endpoint::Healthz => Ok(health::healthz()),
+        Endpoint::Readyz => health::readyz(app).await,
+        Endpoint::Version => Ok(health::version()),
+        Endpoint::Login => auth::login(app, call, request).await,
+        Endpoint::Logout
+        | Endpoint::Whoami
+        | Endpoint::CanI
+        | Endpoint::AuditLogs
+        | Endpoint::List(_)
+        | Endpoint::Create(_)
+        | Endpoint::Get(_)
+        | Endpoint::Put(_)
+        | Endpoint::Patch(_)
+        | Endpoint::Delete(_)
+        | Endpoint::Infer
+        | Endpoint::ChatCompletions
+        | Endpoint::Models => Err(Refusal::not_found()),
+    }
+}

@@ -1,0 +1,162 @@
+//! Reading and changing resources, of whatever kind.
+
+use hyper::{
+    Request, Response, StatusCode,
+    body::Incoming,
+    header::{ETAG, HeaderValue},
+};
+use mcpctl_core::{
+    Error, Principal,
+    registry::ListQuery,
+    resource::{Kind, Object, view},
+    store::EventQuery,
+};
+use serde_json::{Value, json};
+
+use crate::{
+    app::App,
+    request::{if_match, json_body, number, query},
+    respond::{Body, Refusal, empty_response, json_response},
+};
+
+/// The longest page.
+const MAX_LIMIT: usize = 1000;
+
+pub(crate) async fn list(
+    app: &App,
+    who: &Principal,
+    kind: Kind,
+    request: &Request<Incoming>,
+) -> Result<Response<Body>, Refusal> {
+    let mut wanted = ListQuery::default();
+    for (name, value) in query(request)? {
+        match name.as_str() {
+            "limit" => wanted.limit = Some(number(&name, &value, MAX_LIMIT)?),
+            "continue" => wanted.after = Some(value),
+            _ => wanted.fields.push((name, value)),
+        }
+    }
+    let page = app.registry.list(who, kind, &wanted).await?;
+    let items: Vec<Value> = page.items.iter().map(|object| Value::Object(view(object))).collect();
+    let paged = wanted.limit.is_some() || wanted.after.is_some();
+    let body = if paged { page_body(items, page.next) } else { Value::Array(items) };
+    Ok(json_response(StatusCode::OK, &body))
+}
+
+pub(crate) async fn audit_logs(
+    app: &App,
+    who: &Principal,
+    request: &Request<Incoming>,
+) -> Result<Response<Body>, Refusal> {
+    let mut wanted = EventQuery { limit: 100, ..EventQuery::default() };
+    let time = |name: &str, value: &str| {
+        let message = format!("{name}: must be an RFC 3339 time such as 2026-01-31T12:00:00Z");
+        value.parse().map(Some).map_err(|_| Refusal::from(Error::invalid(message)))
+    };
+    for (name, value) in query(request)? {
+        match name.as_str() {
+            "kind" => wanted.kind = Some(value),
+            "llm" => wanted.llm = Some(value),
+            "user" => wanted.user = Some(value),
+            "since" => wanted.since = time(&name, &value)?,
+            "until" => wanted.until = time(&name, &value)?,
+            "limit" => wanted.limit = number(&name, &value, MAX_LIMIT)?,
+            "continue" => wanted.before = Some(value),
+            _ => return Err(Error::invalid(format!("unknown parameter `{name}`")).into()),
+        }
+    }
+    let page = app.registry.audit_events(who, wanted).await?;
+    let items = page.items.iter().map(|event| serde_json::to_value(event).map_err(Error::internal));
+    let items = items.collect::<Result<Vec<Value>, Error>>()?;
+    Ok(json_response(StatusCode::OK, &page_body(items, page.next)))
+}
+
+fn page_body(items: Vec<Value>, next: Option<String>) -> Value {
+    let mut body = json!({"items": items});
+    if let (Some(next), Some(body)) = (next, body.as_object_mut()) {
+        body.insert("continue".into(), next.into());
+    }
+    body
+}
+
+pub(crate) async fn create(
+    app: &App,
+    who: &Principal,
+    kind: Kind,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Refusal> {
+    let body = json_body(request).await?;
+    let created = app.registry.create(who, kind, body).await?;
+    Ok(resource_response(StatusCode::CREATED, &created))
+}
+
+pub(crate) async fn get(
+    app: &App,
+    who: &Principal,
+    kind: Kind,
+    name: &str,
+    request: &Request<Incoming>,
+) -> Result<Response<Body>, Refusal> {
+    let mut reveal = false;
+    for (parameter, value) in query(request)? {
+        match (parameter.as_str(), value.as_str()) {
+            ("showValues", "true" | "false") if kind == mcpctl_core::resource::kinds::SECRETS => {
+                reveal = value == "true";
+            }
+            _ => return Err(Error::invalid(format!("unknown parameter `{parameter}`")).into()),
+        }
+    }
+    if !reveal {
+        return Ok(resource_response(StatusCode::OK, &*app.registry.get(who, kind, name).await?));
+    }
+    let (secret, data) = app.registry.reveal(who, name).await?;
+    let mut body = view(&secret);
+    let data = data.iter().map(|(key, value)| (key.clone(), Value::from(value.expose()))).collect();
+    body.insert("data".into(), Value::Object(data));
+    Ok(json_response(StatusCode::OK, &Value::Object(body)))
+}
+
+pub(crate) async fn put(
+    app: &App,
+    who: &Principal,
+    kind: Kind,
+    name: &str,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Refusal> {
+    let version = if_match(request.headers())?;
+    let body = json_body(request).await?;
+    let changed = app.registry.put(who, kind, name, body, version).await?;
+    Ok(resource_response(StatusCode::OK, &changed))
+}
+
+pub(crate) async fn patch(
+    app: &App,
+    who: &Principal,
+    kind: Kind,
+    name: &str,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Refusal> {
+    let version = if_match(request.headers())?;
+    let body = json_body(request).await?;
+    let changed = app.registry.patch(who, kind, name, body, version).await?;
+    Ok(resource_response(StatusCode::OK, &changed))
+}
+
+pub(crate) async fn delete(
+    app: &App,
+    who: &Principal,
+    kind: Kind,
+    name: &str,
+    request: &Request<Incoming>,
+) -> Result<Response<Body>, Refusal> {
+    app.registry.delete(who, kind, name, if_match(request.headers())?).await?;
+    Ok(empty_response(StatusCode::NO_CONTENT))
+}
+
+fn resource_response(status: StatusCode, object: &Object) -> Response<Body> {
+    let mut response = json_response(status, &Value::Object(view(object)));
+    if let Ok(tag) = HeaderValue::from_str(&format!("\"{}\"", object.version)) {
+        response.headers_mut().insert(ETAG, tag);
+    }
+    response
+}

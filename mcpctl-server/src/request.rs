@@ -1,0 +1,130 @@
+//! Reading requests: ids, tokens, bodies, queries.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use hyper::{
+    HeaderMap, Request, StatusCode,
+    body::Incoming,
+    header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, IF_MATCH},
+};
+use mcpctl_core::{
+    Error,
+    resource::{Id, Spec, parse_body},
+};
+use percent_encoding::percent_decode_str;
+
+use crate::respond::Refusal;
+
+/// The largest body, in bytes.
+const MAX_BODY: usize = 10 * 1024 * 1024;
+/// How long a body may take to arrive.
+const BODY_DEADLINE: Duration = Duration::from_secs(60);
+/// Longer tokens than any of ours are not even hashed.
+const MAX_TOKEN: usize = 1024;
+
+/// The caller's request id when it is sane, else a new one.
+pub(crate) fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let sane = |value: &&HeaderValue| {
+        let bytes = value.as_bytes();
+        (1..=128).contains(&bytes.len())
+            && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(byte))
+    };
+    match headers.get("x-request-id").filter(sane) {
+        Some(id) => id.clone(),
+        None => HeaderValue::from_str(Id::random().as_str()).unwrap_or(HeaderValue::from_static("unknown")),
+    }
+}
+
+/// The bearer token; `None` unless there is exactly one, well-formed.
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let value = values.next()?.to_str().ok()?;
+    if values.next().is_some() {
+        return None;
+    }
+    let (scheme, token) = value.split_once(' ')?;
+    let fits =
+        !token.is_empty() && token.len() <= MAX_TOKEN && token.bytes().all(|byte| byte.is_ascii_graphic());
+    (scheme.eq_ignore_ascii_case("bearer") && fits).then_some(token)
+}
+
+/// A path segment without its percent-encoding.
+pub(crate) fn decode_segment(segment: &str) -> Result<String, Refusal> {
+    let decoded = percent_decode_str(segment).decode_utf8();
+    decoded.map(|text| text.into_owned()).map_err(|_| Error::invalid("the path is not valid UTF-8").into())
+}
+
+/// The body as a strict JSON object.
+pub(crate) async fn json_body(request: Request<Incoming>) -> Result<Spec, Refusal> {
+    let body = read_body(request).await?;
+    Ok(parse_body(&body)?)
+}
+
+/// The whole body, which must be said to be JSON.
+pub(crate) async fn read_body(request: Request<Incoming>) -> Result<Bytes, Refusal> {
+    check_content_type(request.headers())?;
+    let too_large = || {
+        let message = format!("the body is larger than {MAX_BODY} bytes");
+        Refusal::from(Error::new(mcpctl_core::ErrorKind::TooLarge, message))
+    };
+    let announced =
+        request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > MAX_BODY as u64) {
+        return Err(too_large());
+    }
+    let whole = Limited::new(request.into_body(), MAX_BODY).collect();
+    match tokio::time::timeout(BODY_DEADLINE, whole).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(fault)) if fault.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(_)) => Err(Error::invalid("the body broke off").into()),
+        Err(_) => Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body took too long to arrive")),
+    }
+}
+
+fn check_content_type(headers: &HeaderMap) -> Result<(), Refusal> {
+    let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(()) };
+    let essence =
+        value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let is_json =
+        essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"));
+    if is_json {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "the body must be JSON: send `Content-Type: application/json`",
+    ))
+}
+
+/// The version in `If-Match`, if there is one; `*` matches any.
+pub(crate) fn if_match(headers: &HeaderMap) -> Result<Option<i64>, Refusal> {
+    let Some(value) = headers.get(IF_MATCH) else { return Ok(None) };
+    let text = value.to_str().unwrap_or_default().trim();
+    if text == "*" {
+        return Ok(None);
+    }
+    let version = text.strip_prefix("W/").unwrap_or(text).trim_matches('"').parse::<i64>();
+    version.map(Some).map_err(|_| Error::invalid("If-Match: must be the ETag of an earlier response").into())
+}
+
+/// The parameters of a query, decoded; a name that occurs twice is an error.
+pub(crate) fn query(request: &Request<Incoming>) -> Result<Vec<(String, String)>, Refusal> {
+    let mut parameters: Vec<(String, String)> = Vec::new();
+    for (name, value) in url::form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes()) {
+        if parameters.iter().any(|(known, _)| *known == name) {
+            return Err(Error::invalid(format!("the parameter `{name}` occurs twice")).into());
+        }
+        parameters.push((name.into_owned(), value.into_owned()));
+    }
+    Ok(parameters)
+}
+
+/// A number in a query.
+pub(crate) fn number(name: &str, value: &str, most: usize) -> Result<usize, Refusal> {
+    match value.parse() {
+        Ok(number) if (1..=most).contains(&number) => Ok(number),
+        _ => Err(Error::invalid(format!("{name}: must be a whole number from 1 to {most}")).into()),
+    }
+}

@@ -1,0 +1,192 @@
+//! The table of routes: what each request needs, and what answers it.
+//!
+//! Every route is here with its access, and nothing is answered that is not here. Tests walk the table, so it is
+//! complete by construction.
+
+use hyper::Method;
+use matchit::Router;
+use mcpctl_core::{
+    rbac::{Action, Operation},
+    resource::{Kind, kinds},
+};
+
+/// A route.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// The method. HEAD is answered wherever GET is.
+    pub method: Method,
+    /// The path; `{name}` stands for one segment.
+    pub path: String,
+    /// What a request needs.
+    pub access: Access,
+    /// What answers it.
+    pub endpoint: Endpoint,
+}
+
+/// What a request needs before its body is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Nothing.
+    Open,
+    /// A valid token.
+    Authenticated,
+    /// The right to see at least something of the kind.
+    List(Kind),
+    /// An action on the kind as a whole.
+    Kind(Action, Kind),
+    /// An action on the resource that the path names.
+    Resource(Action, Kind),
+    /// An operation.
+    Operation(Operation),
+    /// The right to run the Llm that the body names: checked as soon as its name is known.
+    Model,
+}
+
+/// What answers a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// The process is up.
+    Healthz,
+    /// The process can serve.
+    Readyz,
+    /// Which version this is.
+    Version,
+    /// Exchange a password for a token.
+    Login,
+    /// End a session.
+    Logout,
+    /// Who the token stands for.
+    Whoami,
+    /// Whether something is allowed.
+    CanI,
+    /// The audit trail.
+    AuditLogs,
+    /// The resources of a kind.
+    List(Kind),
+    /// Make a resource.
+    Create(Kind),
+    /// A resource.
+    Get(Kind),
+    /// Replace fields of a resource.
+    Put(Kind),
+    /// Merge into a resource.
+    Patch(Kind),
+    /// Delete a resource.
+    Delete(Kind),
+    /// Chat with the Llm in the path.
+    Infer,
+    /// Chat with the Llm in the body, as OpenAI's API has it.
+    ChatCompletions,
+    /// The Llms that may be run, as OpenAI's API has it.
+    Models,
+}
+
+/// Every route.
+pub fn all() -> Vec<Route> {
+    use Endpoint as E;
+    let mut routes = vec![
+        route(Method::GET, "/healthz", Access::Open, E::Healthz),
+        route(Method::GET, "/readyz", Access::Open, E::Readyz),
+        route(Method::GET, "/version", Access::Open, E::Version),
+        route(Method::POST, "/api/v1/auth/login", Access::Open, E::Login),
+        route(Method::POST, "/api/v1/auth/logout", Access::Authenticated, E::Logout),
+        route(Method::GET, "/api/v1/auth/whoami", Access::Authenticated, E::Whoami),
+        route(Method::POST, "/api/v1/auth/can-i", Access::Authenticated, E::CanI),
+        route(Method::GET, "/api/v1/auditlogs", Access::Operation(Operation::Audit), E::AuditLogs),
+        route(
+            Method::POST,
+            "/api/v1/llms/{name}/infer",
+            Access::Resource(Action::Run, kinds::LLMS),
+            E::Infer,
+        ),
+        route(Method::POST, "/v1/chat/completions", Access::Model, E::ChatCompletions),
+        route(Method::GET, "/v1/models", Access::Authenticated, E::Models),
+    ];
+    for kind in Kind::all() {
+        let list = format!("/api/v1/{kind}");
+        let one = format!("/api/v1/{kind}/{{name}}");
+        routes.extend([
+            route(Method::GET, &list, Access::List(kind), E::List(kind)),
+            route(Method::POST, &list, Access::Kind(Action::Create, kind), E::Create(kind)),
+            route(Method::GET, &one, Access::Resource(Action::View, kind), E::Get(kind)),
+            route(Method::PUT, &one, Access::Resource(Action::Edit, kind), E::Put(kind)),
+            route(Method::PATCH, &one, Access::Resource(Action::Edit, kind), E::Patch(kind)),
+            route(Method::DELETE, &one, Access::Resource(Action::Delete, kind), E::Delete(kind)),
+        ]);
+    }
+    routes
+}
+
+fn route(method: Method, path: &str, access: Access, endpoint: Endpoint) -> Route {
+    Route { method, path: path.to_owned(), access, endpoint }
+}
+
+/// The table, ready for look-ups.
+pub(crate) struct Table(Router<Vec<Route>>);
+
+/// What the table says of a request.
+pub(crate) enum Match<'t, 'p> {
+    /// The route, and the `{name}` in the path, still percent-encoded.
+    Found(&'t Route, Option<&'p str>),
+    /// The path is known; these are its methods.
+    WrongMethod(String),
+    /// The path is unknown.
+    Unknown,
+}
+
+impl Table {
+    pub(crate) fn new() -> Result<Self, matchit::InsertError> {
+        let mut by_path: Vec<(String, Vec<Route>)> = Vec::new();
+        for route in all() {
+            match by_path.iter_mut().find(|(path, _)| *path == route.path) {
+                Some((_, routes)) => routes.push(route),
+                None => by_path.push((route.path.clone(), vec![route])),
+            }
+        }
+        let mut router = Router::new();
+        for (path, routes) in by_path {
+            router.insert(path, routes)?;
+        }
+        Ok(Self(router))
+    }
+
+    pub(crate) fn find<'t, 'p>(&'t self, method: &Method, path: &'p str) -> Match<'t, 'p> {
+        let Ok(found) = self.0.at(path) else { return Match::Unknown };
+        let wanted = if *method == Method::HEAD { &Method::GET } else { method };
+        match found.value.iter().find(|route| route.method == *wanted) {
+            Some(route) => Match::Found(route, found.params.get("name")),
+            None => {
+                let mut methods: Vec<&str> = found.value.iter().map(|route| route.method.as_str()).collect();
+                if methods.contains(&"GET") {
+                    methods.push("HEAD");
+                }
+                Match::WrongMethod(methods.join(", "))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn odd_spellings_of_a_path_are_unknown() {
+        let table = Table::new().unwrap();
+        assert!(matches!(table.find(&Method::GET, "/api/v1/llms/a"), Match::Found(_, Some("a"))));
+        assert!(matches!(table.find(&Method::HEAD, "/api/v1/llms"), Match::Found(_, None)));
+        for path in [
+            "//api/v1/llms",
+            "/api/v1/./llms",
+            "/api/v1/llms/",
+            "/API/v1/llms",
+            "/api/v1/llms//infer",
+            "/api/%761/llms",
+        ] {
+            assert!(matches!(table.find(&Method::GET, path), Match::Unknown), "{path}");
+        }
+        assert!(
+            matches!(table.find(&Method::DELETE, "/api/v1/llms"), Match::WrongMethod(allow) if allow == "GET, POST, HEAD")
+        );
+    }
+}

@@ -1,0 +1,99 @@
+//! From settings to a running server.
+
+use std::{
+    future::Future,
+    io::IsTerminal as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use directories::ProjectDirs;
+use mcpctl_core::{
+    Error, Registry, Result,
+    gateway::{Gateway, GatewaySettings},
+    registry::NewAdmin,
+};
+
+use crate::{App, Config, Listener, master_key, serve};
+
+/// How long the last audit events may take to be written when the server stops.
+const FLUSH: Duration = Duration::from_secs(10);
+
+/// Runs the server until `stop` is done. `announce` gets what a person should read: where it listens, and, at the
+/// very first start, the admin's password.
+///
+/// # Errors
+///
+/// When the settings are wrong, the database cannot be opened, or the address is taken.
+pub async fn run(config: Config, stop: impl Future<Output = ()>, announce: impl FnOnce(&str)) -> Result<()> {
+    let data_dir = data_dir(&config)?;
+    let listener = Listener::bind(config.listen)
+        .map_err(|cause| Error::invalid(format!("cannot listen on {}: {cause}", config.listen)))?;
+    let key = master_key::load(config.secrets.master_key.as_ref(), &data_dir)?;
+    let url = match &config.database_url {
+        Some(url) => url.clone(),
+        None => format!("sqlite://{}", data_dir.join("mcpctl.db").display()),
+    };
+    let store = Arc::new(mcpctl_core::store::MemoryStore::new());
+    let registry =
+        Registry::builder(store).master_key(key).max_staleness(config.max_staleness).open().await?;
+    let admin = if registry.is_sealed() {
+        None
+    } else {
+        registry.bootstrap(&config.admin_email, config.secrets.admin_password.clone()).await?
+    };
+    let gateway = Gateway::new(registry.clone(), GatewaySettings { max_in_flight: config.max_in_flight })?;
+    let app = Arc::new(App::new(registry.clone(), gateway)?);
+    let address = listener.address().map_err(Error::internal)?;
+    announce(&welcome(&format!("http://{address}"), &data_dir, admin.as_ref()));
+    tracing::info!(%address, "listening");
+    serve(listener, app, stop).await;
+    registry.audit().flush(FLUSH).await?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn data_dir(config: &Config) -> Result<PathBuf> {
+    let folder = match &config.data_dir {
+        Some(folder) => folder.clone(),
+        None => ProjectDirs::from("", "", "mcpctl")
+            .map(|dirs| dirs.data_dir().to_owned())
+            .ok_or_else(|| Error::invalid("there is no home folder to keep data in: set --data-dir"))?,
+    };
+    let mut builder = std::fs::DirBuilder::new();
+    std::os::unix::fs::DirBuilderExt::mode(builder.recursive(true), 0o700);
+    builder.create(&folder).map_err(|cause| {
+        Error::invalid(format!("cannot make the data folder {}: {cause}", folder.display()))
+    })?;
+    Ok(folder)
+}
+
+/// What a person should read. The only place where a made-up password is ever shown.
+fn welcome(url: &str, data_dir: &Path, admin: Option<&NewAdmin>) -> String {
+    let mut text = format!("mcpctl-server listens on {url} (data in {})\n", data_dir.display());
+    let Some(admin) = admin else { return text };
+    text.push_str(&format!("\nThe first user is {}", admin.email));
+    match &admin.generated {
+        Some(password) => {
+            text.push_str(&format!(
+                " with the password\n\n    {}\n\nIt is not shown again.\n",
+                password.expose()
+            ));
+        }
+        None => text.push_str(", with the password from MCPCTL_ADMIN_PASSWORD.\n"),
+    }
+    text.push_str(&format!(
+        "\nNext, in another terminal:\n\
+         \n    mcpctl --daemon-url {url} login --email {}\n\
+         \x20   mcpctl create secret openai --data token=YOUR_KEY\n\
+         \x20   mcpctl create llm gpt --type openai --model gpt-4o-mini --api-key-ref openai/token\n\
+         \x20   mcpctl chat gpt \"Say hello\"\n\
+         \nAny OpenAI client works too, with the base URL {url}/v1 and your token as its API key.\n",
+        admin.email
+    ));
+    if std::io::stdout().is_terminal() {
+        text.push('\n');
+    }
+    text
+}
