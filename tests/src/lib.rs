@@ -1,9 +1,10 @@
 //! The harness of the black-box tests: a scriptable provider, the real server as a process, a client that
-//! remembers everything it saw, and the search for secrets in all of it.
+//! remembers everything it saw, a private PostgreSQL, and the search for secrets in all of it.
 
 pub mod api;
 pub mod canary;
 pub mod http1;
+pub mod postgres;
 pub mod provider;
 pub mod server;
 pub mod sse;

@@ -17,6 +17,7 @@ use tempfile::TempDir;
 use crate::{
     api::Api,
     canary::Canary,
+    postgres::Postgres,
     wait::{SOON, eventually, eventually_within},
 };
 
@@ -194,6 +195,21 @@ impl Server {
     pub fn data_files(&self) -> Vec<PathBuf> {
         let Ok(entries) = fs::read_dir(self.data_dir()) else { return Vec::new() };
         entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_file()).collect()
+    }
+
+    /// Looks for secrets in every row of a PostgreSQL database.
+    pub fn check_canary_in_postgres(&self, postgres: &Postgres, url: &str) {
+        for path in self.key_files() {
+            self.canary.keep_key_file_secret(&path);
+        }
+        let database = url.rsplit('/').next().unwrap();
+        let tables = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'";
+        let tables = postgres.sql(database, tables);
+        assert!(tables.lines().count() > 2, "no tables in {database}: {tables}");
+        for table in tables.lines() {
+            let rows = postgres.sql(database, &format!("SELECT row_to_json(t) FROM \"{table}\" t"));
+            self.canary.check([(format!("table {table}").as_str(), rows.as_bytes())]);
+        }
     }
 
     /// Looks for secrets in everything that it gave out, and in what it keeps.

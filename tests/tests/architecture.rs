@@ -37,7 +37,9 @@ const PURE: &[&str] = &["error", "resource", "rbac", "wire", "adapter"];
 /// Who alone may name a crate, by the beginning of the path inside core.
 const ONLY: &[(&[&str], &[&str])] = &[
     (&["diesel", "diesel_async", "diesel_migrations", "libsqlite3_sys"], &["store/sql"]),
-    (&["reqwest", "hyper", "hyper_util", "hyper_rustls"], &["gateway/transport", "secret/openbao", "client"]),
+    (&["reqwest", "hyper_util", "hyper_rustls"], &["gateway/transport", "secret/openbao", "client"]),
+    // Its types of bodies travel through the gateway.
+    (&["hyper"], &["gateway", "secret/openbao", "client"]),
 ];
 
 /// What a library leaves to the program around it.

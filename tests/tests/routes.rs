@@ -50,8 +50,11 @@ fn all_but(access: Access) -> Option<Value> {
         "expose" => wanted == Action::View,
         role => role == wanted.as_str(),
     };
-    let mut bindings: Vec<Value> =
-        roles.into_iter().filter(|role| !gives(role)).map(|role| json!({"role": role, "resource": "*"})).collect();
+    let mut bindings: Vec<Value> = roles
+        .into_iter()
+        .filter(|role| !gives(role))
+        .map(|role| json!({"role": role, "resource": "*"}))
+        .collect();
     if wanted == Action::Run {
         bindings.push(json!({"role": "edit", "resource": "*"}));
     }
@@ -73,7 +76,8 @@ fn missing(access: Access) -> String {
 
 #[test]
 fn the_open_list_is_short_and_known() {
-    let open: Vec<String> = routes::all().iter().filter(|route| route.access == Access::Open).map(title).collect();
+    let open: Vec<String> =
+        routes::all().iter().filter(|route| route.access == Access::Open).map(title).collect();
     assert_eq!(open, OPEN);
 }
 
@@ -101,7 +105,9 @@ async fn without_a_token_every_other_route_is_a_401() {
     let anonymous = server.client();
     let expected = anonymous.get("/api/v1/llms").await.error(401);
     for route in routes::all().iter().filter(|route| route.access != Access::Open) {
-        for api in [anonymous.clone(), anonymous.with_token("not-a-token"), anonymous.with_token("mcpctl_st_x")] {
+        for api in
+            [anonymous.clone(), anonymous.with_token("not-a-token"), anonymous.with_token("mcpctl_st_x")]
+        {
             let reply = ask(&api, route).await;
             assert_eq!(assert_error(route, &reply, 401), expected, "{}", title(route));
             assert!(reply.header("www-authenticate").starts_with("Bearer"), "{}", title(route));

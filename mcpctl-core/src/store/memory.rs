@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     error::Result,
-    resource::{AuditEvent, EventDetail, Id, Kind, Object, Revision, Session, TokenHash},
+    resource::{AuditEvent, Id, Kind, Object, Revision, Session, TokenHash},
 };
 
 /// Keeps everything in memory, and forgets it when dropped.
@@ -193,24 +193,5 @@ impl EventStore for MemoryStore {
             .take(query.limit)
             .cloned()
             .collect())
-    }
-}
-
-impl EventQuery {
-    /// Whether the query asks for `event`, leaving its limit aside.
-    pub fn matches(&self, event: &AuditEvent) -> bool {
-        let actor = &event.actor;
-        let fits =
-            |wanted: &Option<String>, value: Option<&str>| wanted.is_none() || wanted.as_deref() == value;
-        let user = match &event.detail {
-            EventDetail::Login(login) => Some(login.email.as_str()),
-            _ => actor.user.as_deref(),
-        };
-        fits(&self.kind, Some(event.kind()))
-            && fits(&self.llm, event.llm())
-            && (fits(&self.user, actor.user_id.as_deref()) || fits(&self.user, user))
-            && self.since.is_none_or(|since| event.at >= since)
-            && self.until.is_none_or(|until| event.at < until)
-            && self.before.as_ref().is_none_or(|before| event.id < *before)
     }
 }

@@ -4,15 +4,20 @@
 //! revision. It decides nothing: what may be written is decided once, in the registry, and a [`Txn`] carries the
 //! [`Condition`]s under which that decision holds.
 
+mod event_query;
 mod memory;
-
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod sql;
 mod txn;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+use event_query::event_user;
 pub use memory::MemoryStore;
-
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub use sql::SqlStore;
 pub use txn::{Condition, Outcome, Txn, Write};
 
 use crate::{
