@@ -3,6 +3,8 @@
 pub mod adapter;
 pub mod audit;
 pub mod auth;
+#[cfg(feature = "client")]
+pub mod client;
 pub mod error;
 pub mod gateway;
 mod random;

@@ -13,6 +13,7 @@ use mcpctl_core::{
     Error, Registry, Result,
     gateway::{Gateway, GatewaySettings},
     registry::NewAdmin,
+    store::SqlStore,
 };
 
 use crate::{App, Config, Listener, master_key, serve};
@@ -35,7 +36,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>, announce: impl 
         Some(url) => url.clone(),
         None => format!("sqlite://{}", data_dir.join("mcpctl.db").display()),
     };
-    let store = Arc::new(mcpctl_core::store::MemoryStore::new());
+    let store = Arc::new(SqlStore::open(&url).await?);
     let registry =
         Registry::builder(store).master_key(key).max_staleness(config.max_staleness).open().await?;
     let admin = if registry.is_sealed() {

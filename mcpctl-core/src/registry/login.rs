@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-use super::Registry;
+use super::{Registry, draft::change_event};
 use crate::{
     auth::{Principal, new_token},
     error::{Error, ErrorKind, Result},
@@ -176,6 +176,7 @@ impl Registry {
         txn.conditions.push(Condition::KindUnchanged { kind: kinds::USERS, since });
         let rbac = Object::new(kinds::RBAC, admin_definition_name(self, &user).await?, admin_spec(&user));
         txn.conditions.push(Condition::NameAbsent { kind: kinds::RBAC, name: rbac.name.clone() });
+        txn.events.push(change_event(&root, "create", &rbac, Vec::new()));
         txn.writes.push(Write::Put(rbac));
         match self.commit(txn).await? {
             None => Ok(Some(NewAdmin { email, generated: made_up.then_some(password) })),

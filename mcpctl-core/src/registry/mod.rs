@@ -19,3 +19,6 @@ pub use login::{LoggedIn, NewAdmin, Origin};
 pub use open::{Registry, RegistryBuilder};
 pub use query::{ListQuery, Page};
 pub use snapshot::{LlmEntry, Shelf, Snapshot};
+
+#[cfg(test)]
+mod tests;

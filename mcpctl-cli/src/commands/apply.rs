@@ -1,0 +1,141 @@
+//! `mcpctl apply`
+
+use std::error::Error as _;
+
+use clap::Args;
+use mcpctl_core::{
+    Error, ErrorKind,
+    client::{Client, Unreachable},
+    resource::{Kind, Spec},
+};
+use serde_json::Value;
+
+use crate::{
+    context::Context,
+    document::{self, Document},
+    failure::{Failure, warn},
+    output::text::{inline, safe},
+    plan::{self, Plan},
+};
+
+/// Create and update resources as files describe them
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  mcpctl apply -f catalogue.yaml\n  mcpctl apply -f ./manifests -f extra.json --dry-run\n  \
+                        mcpctl get llms -o yaml | mcpctl --daemon-url https://other.example apply -f -"
+)]
+pub(crate) struct Apply {
+    /// YAML or JSON files, folders of them, or - for standard input
+    #[arg(short, long = "file", required = true, num_args = 1.., value_name = "FILE")]
+    files: Vec<String>,
+    /// Say what would change and change nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// What became of a document.
+enum Outcome {
+    Created,
+    Updated,
+    Unchanged,
+}
+
+impl Apply {
+    pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
+        let documents = document::load(&self.files)?;
+        let client = context.client()?;
+        if self.dry_run {
+            return dry_run(context, &client, &documents).await;
+        }
+        let mut failed = 0_usize;
+        for document in &documents {
+            let (what, name) = (document.kind.singular, inline(&document.name));
+            match apply(&client, document).await {
+                Ok(Outcome::Created) => context.out.line(format!("Created {what}: {name}"))?,
+                Ok(Outcome::Updated) => context.out.line(format!("Updated {what}: {name}"))?,
+                Ok(Outcome::Unchanged) => context.out.line(format!("Unchanged {what}: {name}"))?,
+                // The others would fail for the same reason.
+                Err(error) if is_hopeless(&error) => {
+                    return Err(Failure::from(error).context(format!("applying {what} '{name}'")));
+                }
+                Err(error) => {
+                    failed += 1;
+                    eprintln!("Error applying {what} '{name}': {}", safe(error.message()));
+                }
+            }
+        }
+        if failed == 0 {
+            Ok(())
+        } else {
+            Err(Failure::new(format!("{failed} of {} resources failed", documents.len())))
+        }
+    }
+}
+
+/// Whether there is no talking to the server at all.
+fn is_hopeless(error: &Error) -> bool {
+    error.kind() == ErrorKind::Unauthenticated
+        || error.source().is_some_and(|cause| cause.is::<Unreachable>())
+}
+
+async fn apply(client: &Client, document: &Document) -> Result<Outcome, Error> {
+    let Document { kind, name, body } = document;
+    let Some(stored) = find(client, *kind, name).await? else {
+        client.create(*kind, body.clone()).await?;
+        return Ok(Outcome::Created);
+    };
+    let now = client.put(*kind, name, body.clone(), None).await?;
+    let version = |resource: &Spec| resource.get("version").and_then(Value::as_i64);
+    Ok(if version(&now) == version(&stored) { Outcome::Unchanged } else { Outcome::Updated })
+}
+
+/// What is stored under a name, if anything is.
+pub(super) async fn find(client: &Client, kind: Kind, name: &str) -> Result<Option<Spec>, Error> {
+    match client.get(kind, name, false).await {
+        Ok(stored) => Ok(Some(stored)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+async fn dry_run(context: &Context, client: &Client, documents: &[Document]) -> Result<(), Failure> {
+    context.out.line("Dry run - would apply:")?;
+    for kind in Kind::in_apply_order() {
+        let count = documents.iter().filter(|document| document.kind == kind).count();
+        if count > 0 {
+            context.out.line(format!("  {count} {}(s)", kind.singular))?;
+        }
+    }
+    let mut failed = 0_usize;
+    for document in documents {
+        let (what, name) = (document.kind.singular, inline(&document.name));
+        let plan = match find(client, document.kind, &document.name).await {
+            Ok(stored) => plan::plan(document, stored.as_ref()),
+            Err(error) if is_hopeless(&error) => {
+                warn(format!("not compared with what is stored: {error}"));
+                return Ok(());
+            }
+            Err(error) => {
+                failed += 1;
+                eprintln!("Error comparing {what} '{name}': {}", safe(error.message()));
+                continue;
+            }
+        };
+        match plan {
+            Ok(Plan::Create) => context.out.line(format!("Would create {what}: {name}"))?,
+            Ok(Plan::Update(fields)) => {
+                context.out.line(format!("Would update {what}: {name} ({})", fields.join(", ")))?;
+            }
+            Ok(Plan::Unchanged) => context.out.line(format!("Unchanged {what}: {name}"))?,
+            Err(failure) => {
+                failed += 1;
+                eprintln!("Error applying {what} '{name}': {}", safe(failure.message()));
+            }
+        }
+    }
+    if failed == 0 {
+        Ok(())
+    } else {
+        Err(Failure::new(format!("{failed} of {} resources would fail", documents.len())))
+    }
+}

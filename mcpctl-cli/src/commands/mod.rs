@@ -1,0 +1,19 @@
+//! The commands, a file per verb: each reads its arguments, calls the server and prints.
+
+pub(crate) mod apply;
+pub(crate) mod auth;
+pub(crate) mod chat;
+pub(crate) mod completion;
+pub(crate) mod config;
+pub(crate) mod create;
+pub(crate) mod delete;
+pub(crate) mod describe;
+pub(crate) mod diff;
+pub(crate) mod edit;
+pub(crate) mod get;
+pub(crate) mod login;
+pub(crate) mod logout;
+pub(crate) mod patch;
+pub(crate) mod status;
+pub(crate) mod version;
+pub(crate) mod whoami;

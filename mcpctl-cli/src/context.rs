@@ -1,0 +1,72 @@
+//! What every command needs: where the server is, the credential for it, and how to print.
+
+use mcpctl_core::client::{Client, Token};
+
+use crate::{
+    cli::Global,
+    config::{Config, DEFAULT_URL, normal_url},
+    credentials,
+    failure::{Failure, warn},
+    home::Home,
+    output::{Format, Out},
+};
+
+/// The surroundings of a command.
+pub(crate) struct Context {
+    /// The CLI's files.
+    pub(crate) home: Home,
+    /// Standard output.
+    pub(crate) out: Out,
+    chosen_url: Option<String>,
+    format: Option<Format>,
+}
+
+impl Context {
+    /// The surroundings that the global flags ask for.
+    pub(crate) fn new(global: Global) -> Result<Self, Failure> {
+        // Not clap's `env`: that would put the flag into every usage line.
+        let chosen_url = global.daemon_url.or_else(|| std::env::var("MCPCTL_URL").ok());
+        let chosen_url = chosen_url.filter(|url| !url.trim().is_empty());
+        Ok(Self { home: Home::find()?, out: Out::stdout(), chosen_url, format: global.output })
+    }
+
+    /// The format asked for, or the table.
+    pub(crate) fn format(&self) -> Format {
+        self.format.unwrap_or(Format::Table)
+    }
+
+    /// The format asked for, if any.
+    pub(crate) fn chosen_format(&self) -> Option<Format> {
+        self.format
+    }
+
+    /// The server's URL: the flag or `MCPCTL_URL`, else the context in use, else this machine.
+    pub(crate) fn url(&self) -> Result<String, Failure> {
+        match &self.chosen_url {
+            Some(url) => normal_url(url),
+            None => normal_url(Config::load(&self.home)?.url().unwrap_or(DEFAULT_URL)),
+        }
+    }
+
+    /// A client of the server with the credential for it, if there is one.
+    pub(crate) fn client(&self) -> Result<Client, Failure> {
+        let url = self.url()?;
+        Ok(Client::new(&url, self.token(&url)?)?)
+    }
+
+    /// `MCPCTL_TOKEN`, else the token that was stored for this very URL.
+    pub(crate) fn token(&self, url: &str) -> Result<Option<Token>, Failure> {
+        if let Ok(token) = std::env::var("MCPCTL_TOKEN")
+            && !token.trim().is_empty()
+        {
+            return Ok(Some(Token::new(token)));
+        }
+        let Some(credential) = credentials::load(&self.home, url)? else { return Ok(None) };
+        let expired =
+            credential.expires_at.parse::<jiff::Timestamp>().is_ok_and(|end| end <= jiff::Timestamp::now());
+        if expired {
+            warn(format!("the session of {} has expired; log in again with `mcpctl login`", credential.user));
+        }
+        Ok(Some(credential.token))
+    }
+}

@@ -1,0 +1,71 @@
+//! Making text from elsewhere fit to be shown: nothing in it may steer a terminal.
+
+use std::{borrow::Cow, fmt::Write as _};
+
+/// `text` as one line: control and direction-changing characters are shown as escapes.
+pub(crate) fn inline(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(is_unsafe) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 8);
+    for letter in text.chars() {
+        if is_unsafe(letter) { shown.extend(letter.escape_default()) } else { shown.push(letter) }
+    }
+    Cow::Owned(shown)
+}
+
+/// `text` of any number of lines: as [`inline`], except that lines and tabs stay.
+pub(crate) fn safe(text: &str) -> String {
+    text.split('\n')
+        .map(|line| line.split('\t').map(inline).collect::<Vec<_>>().join("\t"))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// `text` with everything that could steer a terminal replaced: the last line of defence.
+pub(crate) fn harmless(text: &str) -> Cow<'_, str> {
+    let bad = |letter: char| is_unsafe(letter) && !matches!(letter, '\n' | '\t');
+    if text.chars().any(bad) {
+        Cow::Owned(text.chars().map(|letter| if bad(letter) { '\u{fffd}' } else { letter }).collect())
+    } else {
+        Cow::Borrowed(text)
+    }
+}
+
+/// JSON text with the unsafe characters that JSON allows raw written as its escapes.
+pub(crate) fn escape_json(text: &str) -> Cow<'_, str> {
+    let bad = |letter: char| is_unsafe(letter) && !matches!(letter, '\n' | '\t');
+    if !text.chars().any(bad) {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(text.len() + 8);
+    for letter in text.chars() {
+        if bad(letter) {
+            // All of them are in the basic plane. Writing to a String cannot fail.
+            let _ = write!(escaped, "\\u{:04x}", u32::from(letter));
+        } else {
+            escaped.push(letter);
+        }
+    }
+    Cow::Owned(escaped)
+}
+
+/// Control characters, and those that reorder or hide what follows them.
+fn is_unsafe(letter: char) -> bool {
+    letter.is_control()
+        || matches!(letter, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_steers_the_terminal() {
+        assert_eq!(inline("plain – ü 😀"), "plain – ü 😀");
+        assert_eq!(inline("a\u{1b}[2Jb\r\n\u{9b}\u{202e}"), "a\\u{1b}[2Jb\\r\\n\\u{9b}\\u{202e}");
+        assert_eq!(safe("a\tb\nc\u{7}"), "a\tb\nc\\u{7}");
+        assert_eq!(harmless("a\u{1b}[2J\n\tb"), "a\u{fffd}[2J\n\tb");
+        assert_eq!(escape_json("{\n  \"a\": \"\u{9b}\u{202e}\"\n}"), "{\n  \"a\": \"\\u009b\\u202e\"\n}");
+    }
+}

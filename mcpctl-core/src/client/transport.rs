@@ -1,0 +1,226 @@
+//! Requests and answers: URLs, the credential, limits.
+
+use std::time::Duration;
+
+use http::{HeaderValue, Method, header};
+use serde_json::Value;
+use url::{Host, Url};
+
+use super::{
+    Token,
+    failure::{self, Unreachable},
+};
+use crate::error::{Error, Result};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// For everything but inference, which takes as long as the model does.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A client of one server. Cheap to clone; clones share connections.
+#[derive(Clone, Debug)]
+pub struct Client {
+    http: reqwest::Client,
+    base: Url,
+    authorization: Option<HeaderValue>,
+}
+
+/// How long a request may take.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    Short,
+    Endless,
+}
+
+impl Client {
+    /// A client of the server at `base_url`, with the credential to send.
+    ///
+    /// # Errors
+    ///
+    /// Invalid, when the URL is not one ([`parse_base_url`]) or the token cannot be sent in a header; internal, when
+    /// the process has installed no crypto provider for rustls.
+    pub fn new(base_url: &str, token: Option<Token>) -> Result<Self> {
+        if rustls::crypto::CryptoProvider::get_default().is_none() {
+            return Err(Error::internal("no rustls crypto provider is installed in this process"));
+        }
+        let base = parse_base_url(base_url)?;
+        let mut builder = reqwest::Client::builder()
+            .user_agent(concat!("mcpctl/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true);
+        if is_loopback(&base) {
+            // A proxy on the way to this very machine is never what is meant.
+            builder = builder.no_proxy();
+        }
+        if base.scheme() == "http" {
+            // No TLS will be spoken, so the system's certificates need not be read, nor be there.
+            builder = builder.tls_certs_only([]);
+        }
+        let http =
+            builder.build().map_err(|cause| Error::internal(cause).context("preparing the HTTP client"))?;
+        let authorization = token.map(|token| bearer(&token)).transpose()?;
+        Ok(Self { http, base, authorization })
+    }
+
+    /// The server's URL, without a slash at its end.
+    pub fn base_url(&self) -> &str {
+        self.base.as_str().trim_end_matches('/')
+    }
+
+    /// The URL of `segments` below the base, each encoded, with `query`.
+    fn url(&self, segments: &[&str], query: &[(&str, &str)]) -> Result<Url> {
+        let mut url = self.base.clone();
+        // The URL crate drops such segments, and the path left over would mean something else.
+        if segments.iter().any(|segment| ["", ".", ".."].contains(segment)) {
+            return Err(Error::invalid("a name must not be empty, `.` or `..`"));
+        }
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(segments);
+        }
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        Ok(url)
+    }
+
+    /// Sends a request and hands back the answer if it is a success.
+    pub(super) async fn send(
+        &self,
+        method: Method,
+        segments: &[&str],
+        query: &[(&str, &str)],
+        body: Option<&Value>,
+        patience: Patience,
+    ) -> Result<reqwest::Response> {
+        let mut request = self.http.request(method, self.url(segments, query)?);
+        if let Some(authorization) = &self.authorization {
+            request = request.header(header::AUTHORIZATION, authorization.clone());
+        }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        if patience == Patience::Short {
+            request = request.timeout(ANSWER_TIMEOUT);
+        }
+        let response = request.send().await.map_err(|cause| self.broken(&cause))?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let headers = response.headers().clone();
+        let body = response.bytes().await.map_err(|cause| self.broken(&cause))?;
+        Err(failure::of_answer(self.base_url(), status, &headers, &body))
+    }
+
+    /// Sends a request and reads the JSON of its answer; null when the answer has no body.
+    pub(super) async fn json(
+        &self,
+        method: Method,
+        segments: &[&str],
+        query: &[(&str, &str)],
+        body: Option<&Value>,
+        patience: Patience,
+    ) -> Result<Value> {
+        let response = self.send(method, segments, query, body, patience).await?;
+        let bytes = response.bytes().await.map_err(|cause| self.broken(&cause))?;
+        if bytes.is_empty() {
+            return Ok(Value::Null);
+        }
+        serde_json::from_slice(&bytes)
+            .map_err(|_| self.not_ours("it answered with something other than JSON"))
+    }
+
+    pub(super) fn broken(&self, cause: &reqwest::Error) -> Error {
+        failure::of_transport(self.base_url(), cause)
+    }
+
+    pub(super) fn not_ours(&self, what: &str) -> Error {
+        Unreachable::NotOurs.error(self.base_url(), what)
+    }
+}
+
+fn bearer(token: &Token) -> Result<HeaderValue> {
+    let text = zeroize::Zeroizing::new(format!("Bearer {}", token.reveal()));
+    let mut value = HeaderValue::from_str(&text)
+        .map_err(|_| Error::invalid("the token has characters that no token has; copy it again"))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// Reads a server's URL: http or https, with a host, without user-info, query and fragment.
+///
+/// # Errors
+///
+/// Invalid, saying what is wrong with it.
+pub fn parse_base_url(text: &str) -> Result<Url> {
+    const EXAMPLE: &str = "expected one such as http://127.0.0.1:3100";
+    let url = Url::parse(text.trim())
+        .map_err(|cause| Error::invalid(format!("invalid URL `{text}`: {cause}; {EXAMPLE}")))?;
+    let fault = if !["http", "https"].contains(&url.scheme()) {
+        "it must begin with http:// or https://"
+    } else if !url.username().is_empty() || url.password().is_some() {
+        // Not echoed: it holds a credential.
+        return Err(Error::invalid(format!(
+            "invalid URL: it must not hold a user name or password; {EXAMPLE}"
+        )));
+    } else if url.query().is_some() || url.fragment().is_some() {
+        "it must have no query and no fragment"
+    } else {
+        return Ok(url);
+    };
+    Err(Error::invalid(format!("invalid URL `{text}`: {fault}; {EXAMPLE}")))
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(base: &str) -> Client {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        Client::new(base, Some(Token::new("t0p"))).unwrap()
+    }
+
+    #[test]
+    fn urls_are_built_below_the_base_and_names_are_encoded() {
+        let url = |base, segments: &[&str], query: &[(&str, &str)]| {
+            client(base).url(segments, query).map(|url| url.to_string())
+        };
+        assert_eq!(url("http://h:1", &["api", "v1"], &[]).unwrap(), "http://h:1/api/v1");
+        assert_eq!(url("http://h:1/sub/", &["a/b", "c?d#e"], &[]).unwrap(), "http://h:1/sub/a%2Fb/c%3Fd%23e");
+        assert_eq!(url("http://h:1", &["x"], &[("q", "a&b")]).unwrap(), "http://h:1/x?q=a%26b");
+        for bad in ["", ".", ".."] {
+            assert!(url("http://h:1", &["api", bad], &[]).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn only_plain_base_urls_are_taken_and_credentials_are_not_echoed() {
+        for good in ["http://127.0.0.1:3100", "https://mcp.example/prefix/", "http://[::1]:3100"] {
+            assert!(parse_base_url(good).is_ok(), "{good}");
+        }
+        for bad in ["", "localhost:3100", "ftp://h", "http://u:pa55@h", "http://h?x=1", "http://h#x", "/a"] {
+            let error = parse_base_url(bad).unwrap_err();
+            assert!(!error.message().contains("pa55"), "{error}");
+        }
+    }
+
+    #[test]
+    fn debug_hides_the_token() {
+        assert!(!format!("{:?}", client("http://h:1")).contains("t0p"));
+    }
+
+    #[test]
+    fn a_token_that_fits_no_header_is_refused() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        assert!(Client::new("http://h:1", Some(Token::new("a\nb"))).is_err());
+    }
+}
