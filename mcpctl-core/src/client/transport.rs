@@ -36,12 +36,10 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// Invalid, when the URL is not one ([`parse_base_url`]) or the token cannot be sent in a header; internal, when
-    /// the process has installed no crypto provider for rustls.
+    /// Invalid, when the URL is not one ([`parse_base_url`]) or the token cannot be sent in a header.
     pub fn new(base_url: &str, token: Option<Token>) -> Result<Self> {
-        if rustls::crypto::CryptoProvider::get_default().is_none() {
-            return Err(Error::internal("no rustls crypto provider is installed in this process"));
-        }
+        // Fails when the process has one already: then that one is used.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let base = parse_base_url(base_url)?;
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("mcpctl/", env!("CARGO_PKG_VERSION")))
@@ -185,7 +183,6 @@ mod tests {
     use super::*;
 
     fn client(base: &str) -> Client {
-        let _ = rustls::crypto::ring::default_provider().install_default();
         Client::new(base, Some(Token::new("t0p"))).unwrap()
     }
 
@@ -220,7 +217,6 @@ mod tests {
 
     #[test]
     fn a_token_that_fits_no_header_is_refused() {
-        let _ = rustls::crypto::ring::default_provider().install_default();
         assert!(Client::new("http://h:1", Some(Token::new("a\nb"))).is_err());
     }
 }
