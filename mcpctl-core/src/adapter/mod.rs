@@ -22,3 +22,5 @@ pub use stream::StreamDecoder;
 
 #[cfg(test)]
 mod corpus_tests;
+#[cfg(test)]
+mod property_tests;
