@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::RawValue};
 
 use super::*;
 use crate::wire::{ChatRequest, SseDecoder, request::tests::any_json, sse::tests::stream_bytes};
@@ -179,11 +179,13 @@ fn translate(body: &[u8], strict: bool) {
     for adapter in [Adapter::OpenAi, Adapter::Anthropic] {
         let settings = Settings { llm_name: "l", model: "m", strict, ask_usage: true, ..Settings::default() };
         let Ok(sent) = adapter.encode(&request, &settings) else { continue };
-        let sent_body: Value = serde_json::from_slice(&sent.body).unwrap();
+        // What passes through may hold numbers that a `Value` cannot.
+        serde_json::from_slice::<&RawValue>(&sent.body).unwrap();
         assert!(
             sent.dropped.iter().all(|name| name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b','))
         );
         if adapter == Adapter::Anthropic {
+            let sent_body: Value = serde_json::from_slice(&sent.body).unwrap();
             assert!(sent_body["max_tokens"].as_u64().unwrap() > 0);
             let turns = sent_body["messages"].as_array().unwrap();
             for (index, turn) in turns.iter().enumerate() {
