@@ -2,6 +2,11 @@
 
 use std::time::Duration;
 
+use jiff::SignedDuration;
+use mcpctl_core::{
+    resource::{Id, Session, TokenHash, now},
+    store::{SqlStore, Store as _, Txn, Write},
+};
 use serde_json::json;
 use tests::{
     Api, Server, eventually,
@@ -90,6 +95,37 @@ async fn a_login_gives_a_token_that_a_logout_ends() {
     assert_eq!(session.get("/api/v1/auth/whoami").await.status, 401);
     assert_eq!(session.post("/api/v1/auth/logout", &json!({})).await.status, 401);
     assert_eq!(other.get("/api/v1/auth/whoami").await.status, 200, "other sessions go on");
+}
+
+/// Puts a session that ends at `end` (from now) into a server's stopped database.
+async fn plant_session(server: &Server, user: &str, token: &str, ends_in: SignedDuration) {
+    let file = server.data_dir().join("mcpctl.db");
+    let store = SqlStore::open(&format!("sqlite://{}", file.display())).await.unwrap();
+    let (user_id, token, now) = (Id::parse(user).unwrap(), TokenHash::of(token), now());
+    let session = Session { token, user_id, created_at: now, expires_at: now + ends_in };
+    let writes = vec![Write::PutSession(session)];
+    store.commit(Txn { writes, ..Txn::default() }).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_ends_by_itself() {
+    let mut server = Server::start().await;
+    let admin = server.login_admin().await;
+    let me = admin.get("/api/v1/users").await.expect(200)[0]["id"].as_str().unwrap().to_owned();
+    let expected = admin.with_token("unknown").get("/api/v1/llms").await;
+    server.sigterm();
+    server.exit_status();
+    let (expired, ending) = ("mcpctl_st_that-has-expired", "mcpctl_st_that-is-about-to");
+    plant_session(&server, &me, expired, SignedDuration::from_secs(-1)).await;
+    plant_session(&server, &me, ending, SignedDuration::from_secs(4)).await;
+    server.restart().await;
+    let reply = admin.with_token(expired).get("/api/v1/llms").await;
+    assert_eq!((reply.status, &reply.body), (401, &expected.body));
+    let ending = admin.with_token(ending);
+    assert_eq!(ending.get("/api/v1/llms").await.status, 200, "what was planted is a session");
+    let ended = async || (ending.get("/api/v1/llms").await.status == 401).then_some(());
+    eventually("the session ends", ended).await;
+    assert_eq!(admin.get("/api/v1/llms").await.status, 200);
 }
 
 #[tokio::test]

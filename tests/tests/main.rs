@@ -4,6 +4,7 @@ mod access;
 mod architecture;
 mod audit;
 mod auth;
+mod cluster;
 mod crash;
 mod faults;
 mod inference;

@@ -1,7 +1,7 @@
 //! Secret values: kept encrypted, shown only to who may edit them.
 
 use serde_json::{Value, json};
-use tests::{Server, eventually, server::unique};
+use tests::{Canary, Server, eventually, server::unique};
 
 #[tokio::test]
 async fn values_are_never_in_an_answer_unless_asked_for() {
@@ -123,4 +123,24 @@ async fn a_key_that_cannot_be_resolved_is_a_500_that_says_so() {
     let stream = admin.infer("a", &json!({"stream": true, "messages": ask["messages"]})).await;
     assert_eq!(stream.status, 500, "before the first byte it is an HTTP error: {}", stream.text());
     assert_ne!(reply.json(), Value::Null);
+}
+
+/// Were the search blind, every other test of this sort would prove nothing.
+#[tokio::test]
+async fn the_search_for_secrets_finds_what_is_there() {
+    let server = Server::start().await;
+    let admin = server.login_admin().await;
+    let public = unique("a-description");
+    admin.create("secrets", &json!({"name": "s", "description": public, "data": {}})).await;
+    let control = Canary::default();
+    control.keep_secret("a description", &public);
+    let database = server.database_bytes();
+    assert_eq!(control.found([("the database", database.as_slice())]).len(), 1);
+    control.saw("the list", admin.get("/api/v1/secrets").await.text());
+    assert_eq!(control.found([]).len(), 1);
+    // The log is at its most talkative, so that what is not in it is really kept out.
+    let log = server.log();
+    assert!(log.contains("DEBUG") && log.contains("listening"), "{log:.400}");
+    let keys = server.key_files();
+    assert_eq!(keys.len(), 1, "{keys:?}");
 }

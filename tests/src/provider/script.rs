@@ -136,7 +136,8 @@ impl Answer<'_> {
             }
             Fault::LongLine => {
                 let long = self.api.delta(self.model, &"x".repeat(10 << 20));
-                streamed(lf(&[stream.text.clone(), vec![long], stream.finish.clone()].concat()))
+                let rest = [stream.finish.clone(), vec![stream.end.clone()]].concat();
+                streamed(lf(&[stream.text.clone(), vec![long], rest].concat()))
             }
             Fault::CrLf => streamed(lf(&whole).iter().map(|event| event.replace('\n', "\r\n"))),
             Fault::Cr => streamed(lf(&whole).iter().map(|event| event.replace('\n', "\r"))),
