@@ -7,7 +7,7 @@ use mcpctl_core::{Error, ErrorKind, Principal, Registry, gateway::Gateway, rbac:
 
 use crate::{
     handlers,
-    request::{bearer, decode_segment, request_id},
+    request::{bearer, bearer_or_key, decode_segment, request_id},
     respond::{Body, Dialect, Refusal},
     routes::{Access, Endpoint, Match, Route, Table},
 };
@@ -78,7 +78,7 @@ impl App {
             return self.answer_open(route, &call, request).await;
         }
         self.check_sealed()?;
-        let who = self.authenticate(request.headers(), id)?;
+        let who = self.authenticate(route.endpoint, request.headers(), id)?;
         self.authorise(&who, route.access, &call.name).await?;
         handlers::dispatch(self, route.endpoint, &who, &call, request).await
     }
@@ -105,9 +105,15 @@ impl App {
         Ok(())
     }
 
-    fn authenticate(&self, headers: &HeaderMap, request_id: &str) -> Result<Principal, Refusal> {
+    fn authenticate(
+        &self,
+        endpoint: Endpoint,
+        headers: &HeaderMap,
+        request_id: &str,
+    ) -> Result<Principal, Refusal> {
         // A missing token is looked up like a wrong one: the answers are alike, also in time.
-        let token = bearer(headers).unwrap_or_default();
+        let token = if endpoint.is_anthropic() { bearer_or_key(headers) } else { bearer(headers) };
+        let token = token.unwrap_or_default();
         Ok(self.registry.authenticate(token, Some(request_id))?)
     }
 

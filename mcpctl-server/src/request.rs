@@ -45,9 +45,20 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
         return None;
     }
     let (scheme, token) = value.split_once(' ')?;
-    let fits =
-        !token.is_empty() && token.len() <= MAX_TOKEN && token.bytes().all(|byte| byte.is_ascii_graphic());
-    (scheme.eq_ignore_ascii_case("bearer") && fits).then_some(token)
+    (scheme.eq_ignore_ascii_case("bearer") && is_token(token)).then_some(token)
+}
+
+/// The token as clients of Anthropic's API send it: as a bearer, or in `x-api-key`. With both, they must be one.
+pub(crate) fn bearer_or_key(headers: &HeaderMap) -> Option<&str> {
+    let mut keys = headers.get_all("x-api-key").iter();
+    let Some(key) = keys.next() else { return bearer(headers) };
+    let key = key.to_str().ok().filter(|key| is_token(key) && keys.next().is_none())?;
+    let agrees = !headers.contains_key(AUTHORIZATION) || bearer(headers) == Some(key);
+    agrees.then_some(key)
+}
+
+fn is_token(token: &str) -> bool {
+    !token.is_empty() && token.len() <= MAX_TOKEN && token.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// A path segment without its percent-encoding.

@@ -14,7 +14,7 @@ use hyper::{
     Response, StatusCode,
     header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE},
 };
-use mcpctl_core::{Error, gateway::AnswerBody};
+use mcpctl_core::{Error, adapter::anthropic_error_type, gateway::AnswerBody};
 use serde_json::{Value, json};
 
 /// A response's body.
@@ -68,11 +68,20 @@ pub(crate) enum Dialect {
     Mcpctl,
     /// `{"error": {"message", "type", "param", "code"}}`.
     OpenAi,
+    /// `{"type": "error", "error": {"type", "message"}}`.
+    Anthropic,
 }
 
 impl Dialect {
     pub(crate) fn of_path(path: &str) -> Self {
-        if path.starts_with("/v1/") { Self::OpenAi } else { Self::Mcpctl }
+        // Below an Llm's own path, the same paths follow.
+        let below =
+            path.strip_prefix("/api/v1/llms/").and_then(|rest| rest.split_at_checked(rest.find('/')?));
+        match below.map_or(path, |(_, path)| path) {
+            "/v1/messages" | "/v1/messages/count_tokens" => Self::Anthropic,
+            path if path.starts_with("/v1/") => Self::OpenAi,
+            _ => Self::Mcpctl,
+        }
     }
 }
 
@@ -104,6 +113,10 @@ impl Refusal {
             Dialect::OpenAi => {
                 let (ty, code) = openai_words(self.status);
                 json!({"error": {"message": self.message, "type": ty, "param": null, "code": code}})
+            }
+            Dialect::Anthropic => {
+                let ty = anthropic_error_type(self.status.as_u16());
+                json!({"type": "error", "error": {"type": ty, "message": self.message}})
             }
         };
         let mut response = json_response(self.status, &body);

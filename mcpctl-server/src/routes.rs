@@ -6,6 +6,7 @@
 use hyper::Method;
 use matchit::Router;
 use mcpctl_core::{
+    adapter::Api,
     rbac::{Action, Operation},
     resource::{Kind, kinds},
 };
@@ -73,13 +74,20 @@ pub enum Endpoint {
     Patch(Kind),
     /// Delete a resource.
     Delete(Kind),
-    /// Chat with the Llm in the path.
-    Infer,
-    /// Chat with the Llm in the body, as OpenAI's API has it.
-    ChatCompletions,
+    /// Ask the Llm in the path.
+    CallNamed(Api),
+    /// Ask the Llm in the body.
+    Call(Api),
     /// The Llms that may be run, as OpenAI's API has it.
     Models,
+    /// One of them.
+    Model,
+    /// The same as a list of one, for clients that are bound to it.
+    ModelsOf,
 }
+
+/// What a call needs whose path names the Llm.
+const RUN: Access = Access::Resource(Action::Run, kinds::LLMS);
 
 /// Every route.
 pub fn all() -> Vec<Route> {
@@ -93,15 +101,16 @@ pub fn all() -> Vec<Route> {
         route(Method::GET, "/api/v1/auth/whoami", Access::Authenticated, E::Whoami),
         route(Method::POST, "/api/v1/auth/can-i", Access::Authenticated, E::CanI),
         route(Method::GET, "/api/v1/auditlogs", Access::Operation(Operation::Audit), E::AuditLogs),
-        route(
-            Method::POST,
-            "/api/v1/llms/{name}/infer",
-            Access::Resource(Action::Run, kinds::LLMS),
-            E::Infer,
-        ),
-        route(Method::POST, "/v1/chat/completions", Access::Model, E::ChatCompletions),
+        route(Method::POST, "/api/v1/llms/{name}/infer", RUN, E::CallNamed(Api::ChatCompletions)),
         route(Method::GET, "/v1/models", Access::Authenticated, E::Models),
+        route(Method::GET, "/v1/models/{name}", RUN, E::Model),
+        route(Method::GET, "/api/v1/llms/{name}/v1/models", RUN, E::ModelsOf),
     ];
+    for api in Api::ALL {
+        let bound = format!("/api/v1/llms/{{name}}{api}");
+        routes.push(route(Method::POST, api.path(), Access::Model, E::Call(api)));
+        routes.push(route(Method::POST, &bound, RUN, E::CallNamed(api)));
+    }
     for kind in Kind::all() {
         let list = format!("/api/v1/{kind}");
         let one = format!("/api/v1/{kind}/{{name}}");
@@ -115,6 +124,13 @@ pub fn all() -> Vec<Route> {
         ]);
     }
     routes
+}
+
+impl Endpoint {
+    /// Whether this is one of Anthropic's APIs: its clients send their token in a header of its own.
+    pub const fn is_anthropic(self) -> bool {
+        matches!(self, Self::Call(api) | Self::CallNamed(api) if api.is_anthropic())
+    }
 }
 
 fn route(method: Method, path: &str, access: Access, endpoint: Endpoint) -> Route {

@@ -307,4 +307,23 @@ impl Reply {
         let message = body["error"]["message"].as_str();
         message.unwrap_or_else(|| panic!("{}: no error.message in {body}", self.asked)).to_owned()
     }
+
+    /// Asserts an error in Anthropic's form and with the type of its status, and gives its message.
+    pub fn anthropic_error(&self, status: u16) -> String {
+        let body = self.expect(status);
+        let ty = match status {
+            400 | 405 | 415 => "invalid_request_error",
+            401 => "authentication_error",
+            403 => "permission_error",
+            404 => "not_found_error",
+            413 => "request_too_large",
+            429 => "rate_limit_error",
+            503 => "overloaded_error",
+            504 => "timeout_error",
+            _ => "api_error",
+        };
+        assert_eq!((&body["type"], &body["error"]["type"]), (&json!("error"), &json!(ty)), "{body}");
+        let message = body["error"]["message"].as_str();
+        message.unwrap_or_else(|| panic!("{}: no error.message in {body}", self.asked)).to_owned()
+    }
 }

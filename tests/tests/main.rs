@@ -16,3 +16,4 @@ mod routes;
 mod secrets;
 mod store;
 mod streaming;
+mod surface;

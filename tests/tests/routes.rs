@@ -21,13 +21,20 @@ fn path(route: &Route) -> String {
 
 async fn ask(api: &Api, route: &Route) -> Reply {
     let request = api.request(route.method.as_str(), &path(route));
-    let body = json!({"model": NAME, "messages": [{"role": "user", "content": "x"}]});
+    // What any API requires.
+    let body =
+        json!({"model": NAME, "messages": [{"role": "user", "content": "x"}], "prompt": "x", "input": "x"});
     api.send(if route.method == "GET" { request } else { request.json(&body) }).await
 }
 
 /// Asserts an error in the form that callers of this path expect.
 fn assert_error(route: &Route, reply: &Reply, status: u16) -> String {
-    if route.path.starts_with("/v1/") { reply.openai_error(status) } else { reply.error(status) }
+    let path = route.path.strip_prefix("/api/v1/llms/{name}").unwrap_or(&route.path);
+    match path {
+        path if path.starts_with("/v1/messages") => reply.anthropic_error(status),
+        path if path.starts_with("/v1/") => reply.openai_error(status),
+        _ => reply.error(status),
+    }
 }
 
 /// The role bindings that give everything but what `access` needs.
@@ -92,7 +99,8 @@ fn the_access_follows_from_method_and_path() {
             ("GET", ["api", "v1", kind, "{name}"]) => format!("view:{kind}:{NAME}"),
             ("PUT" | "PATCH", ["api", "v1", kind, "{name}"]) => format!("edit:{kind}:{NAME}"),
             ("DELETE", ["api", "v1", kind, "{name}"]) => format!("delete:{kind}:{NAME}"),
-            ("POST", ["api", "v1", "llms", "{name}", "infer"]) => format!("run:llms:{NAME}"),
+            ("POST", ["api", "v1", "llms", "{name}", "infer"])
+            | ("POST" | "GET", ["api", "v1", "llms", "{name}", "v1", ..]) => format!("run:llms:{NAME}"),
             _ => panic!("{}: what should this need?", title(&route)),
         };
         assert_eq!(missing(route.access), expected, "{}", title(&route));

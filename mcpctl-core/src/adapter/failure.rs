@@ -23,9 +23,18 @@ pub struct ProviderError {
     pub param: Option<String>,
     /// A code for programs.
     pub code: Option<String>,
-    /// `{"error": {"message", "type", "param", "code"}}`. From an OpenAI-format provider that answered in this
-    /// shape, its own bytes.
+    /// `{"error": {"message", "type", "param", "code"}}`, or for a caller of Anthropic's API
+    /// `{"type": "error", "error": {"type", "message"}}`. From a provider that answered in this shape, its own
+    /// bytes.
     pub body_json: Bytes,
+    shape: Shape,
+}
+
+/// How the caller's API writes errors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shape {
+    OpenAi,
+    Anthropic,
 }
 
 impl ProviderError {
@@ -50,20 +59,28 @@ impl ProviderError {
     }
 
     fn write_body(&mut self) {
-        self.body_json = envelope(
-            &self.message,
-            &self.error_type,
-            self.param.as_deref().map(Value::from),
-            self.code.as_deref().map(Value::from),
-        )
-        .to_string()
-        .into();
+        let body = match self.shape {
+            Shape::OpenAi => envelope(
+                &self.message,
+                &self.error_type,
+                self.param.as_deref().map(Value::from),
+                self.code.as_deref().map(Value::from),
+            ),
+            Shape::Anthropic => anthropic_envelope(&self.message, &self.error_type, self.status),
+        };
+        self.body_json = body.to_string().into();
     }
 }
 
-pub(super) fn decode_error(adapter: Adapter, status: u16, body: &[u8], llm_name: &str) -> ProviderError {
+pub(super) fn decode_error(
+    adapter: Adapter,
+    shape: Shape,
+    status: u16,
+    body: &[u8],
+    llm_name: &str,
+) -> ProviderError {
     let shown = match status {
-        401 | 403 | 407 => return refused_credentials(llm_name),
+        401 | 403 | 407 => return refused_credentials(shape, llm_name),
         529 => 503,
         400..=528 | 530..=599 => status,
         _ => 502,
@@ -76,6 +93,7 @@ pub(super) fn decode_error(adapter: Adapter, status: u16, body: &[u8], llm_name:
         param: None,
         code: None,
         body_json: Bytes::new(),
+        shape,
     };
     let told = parsed.as_ref().filter(|_| status >= 400);
     match told.and_then(message_in) {
@@ -99,14 +117,21 @@ pub(super) fn decode_error(adapter: Adapter, status: u16, body: &[u8], llm_name:
     error.write_body();
     // The same format in and out: the provider's own body, if it has the shape that callers expect.
     let same_shape = told.and_then(|answer| answer.pointer("/error/message")).is_some_and(Value::is_string);
-    if adapter == Adapter::OpenAi && same_shape {
+    let own_shape = match (adapter, shape) {
+        (Adapter::OpenAi, Shape::OpenAi) => same_shape,
+        (Adapter::Anthropic, Shape::Anthropic) => {
+            same_shape && told.is_some_and(|told| told.get("type").is_some_and(|ty| ty == "error"))
+        }
+        _ => false,
+    };
+    if own_shape {
         error.body_json = Bytes::copy_from_slice(body);
     }
     error
 }
 
 /// The caller's own token was fine, so this is no 401 for them; what the provider said may hold the key.
-fn refused_credentials(llm_name: &str) -> ProviderError {
+fn refused_credentials(shape: Shape, llm_name: &str) -> ProviderError {
     let mut error = ProviderError {
         status: 502,
         message: format!("llm `{llm_name}`: provider refused the server's credentials"),
@@ -114,6 +139,7 @@ fn refused_credentials(llm_name: &str) -> ProviderError {
         param: None,
         code: Some("provider_credentials".to_owned()),
         body_json: Bytes::new(),
+        shape,
     };
     error.write_body();
     error
@@ -159,6 +185,48 @@ pub(super) fn cut(text: &str, max: usize) -> String {
         head.push('…');
     }
     head
+}
+
+/// One `error` event of Anthropic's API, after which nothing comes.
+pub(super) fn anthropic_error_event(out: &mut Vec<u8>, message: &str, error_type: &str) {
+    let error = anthropic_envelope(message, error_type, 500);
+    sse::write_event(out, "error", &error.to_string());
+}
+
+/// The `type` of an error of this status, as Anthropic's API words it.
+pub const fn anthropic_error_type(status: u16) -> &'static str {
+    match status {
+        401 => "authentication_error",
+        402 => "billing_error",
+        403 => "permission_error",
+        404 => "not_found_error",
+        413 => "request_too_large",
+        429 => "rate_limit_error",
+        400..=499 => "invalid_request_error",
+        503 | 529 => "overloaded_error",
+        504 => "timeout_error",
+        _ => "api_error",
+    }
+}
+
+/// An error with a type that Anthropic's clients know: the one given, if it is one, else that of the status.
+fn anthropic_envelope(message: &str, error_type: &str, status: u16) -> Value {
+    const KNOWN: [&str; 10] = [
+        "invalid_request_error",
+        "authentication_error",
+        "billing_error",
+        "permission_error",
+        "not_found_error",
+        "request_too_large",
+        "rate_limit_error",
+        "api_error",
+        "overloaded_error",
+        "timeout_error",
+    ];
+    // OpenAI calls most of what is under 500 an `invalid_request_error`; the status says more.
+    let known = KNOWN.contains(&error_type) && (status >= 500 || error_type != "invalid_request_error");
+    let error_type = if known { error_type } else { anthropic_error_type(status) };
+    json!({"type": "error", "error": {"type": error_type, "message": message}})
 }
 
 fn envelope(message: &str, error_type: &str, param: Option<Value>, code: Option<Value>) -> Value {

@@ -1,7 +1,7 @@
 use super::*;
 
 fn decode(adapter: Adapter, status: u16, body: &str) -> ProviderError {
-    let error = decode_error(adapter, status, body.as_bytes(), "fast");
+    let error = decode_error(adapter, Shape::OpenAi, status, body.as_bytes(), "fast");
     let shown: Value = serde_json::from_slice(&error.body_json).unwrap();
     assert_eq!(shown["error"]["message"], error.message);
     error

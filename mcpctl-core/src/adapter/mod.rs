@@ -7,16 +7,25 @@
 //! One call is one [`Adapter::encode`], then either [`Adapter::decode`] (a whole answer),
 //! [`Adapter::decode_error`] (a status that is not a success) or [`Adapter::stream`]. What the answer must be
 //! told about its request travels in the [`DecodeContext`].
+//!
+//! That is chat completions. A [`Codec`] does the same for any [`Api`] a caller speaks: bytes pass through to a
+//! provider that speaks it too, and go by way of chat completions to one that does not.
 
 mod answer;
 mod anthropic;
+mod api;
+mod codec;
+mod events;
 mod failure;
+mod fields;
 mod openai;
 mod provider;
 mod stream;
 
 pub use answer::{DecodeContext, Decoded, Summary};
-pub use failure::ProviderError;
+pub use api::Api;
+pub use codec::Codec;
+pub use failure::{ProviderError, anthropic_error_type};
 pub use provider::{Adapter, ProviderRequest, Settings};
 pub use stream::StreamDecoder;
 

@@ -1,7 +1,9 @@
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
-use super::{DecodeContext, Decoded, ProviderError, StreamDecoder, anthropic, failure, openai};
+use super::{
+    DecodeContext, Decoded, ProviderError, StreamDecoder, anthropic, failure, failure::Shape, openai,
+};
 use crate::{Result, resource::LlmType, wire::ChatRequest};
 
 /// The two wire formats that providers speak.
@@ -33,6 +35,8 @@ pub struct Settings<'a> {
     /// Ask an OpenAI-format provider for the usage of a stream even if the caller did not. The extra chunk is
     /// removed from what the caller sees. Only for providers that are known to accept `stream_options`.
     pub ask_usage: bool,
+    /// The provider's type, for what OpenAI-format providers differ in; OpenAI's own unless given.
+    pub ty: Option<LlmType>,
 }
 
 /// What to send to the provider, and what its answer will have to be read with.
@@ -113,7 +117,7 @@ impl Adapter {
     /// An answer whose status is not a success, as it may be shown to the caller. Works for any status and any
     /// bytes.
     pub fn decode_error(self, status: u16, body: &[u8], llm_name: &str) -> ProviderError {
-        failure::decode_error(self, status, body, llm_name)
+        failure::decode_error(self, Shape::OpenAi, status, body, llm_name)
     }
 
     /// A decoder of a streamed answer.

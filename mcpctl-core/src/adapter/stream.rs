@@ -1,9 +1,14 @@
 use bytes::Bytes;
 
-use super::{DecodeContext, Summary, anthropic::AnthropicStream, openai::OpenAiStream};
+use super::{
+    DecodeContext, Summary,
+    anthropic::AnthropicStream,
+    events::{EventStream, Flavour},
+    openai::OpenAiStream,
+};
 
 /// Reads a provider's stream and writes the caller's: chunks in OpenAI's format, then exactly one
-/// `data: [DONE]`, whatever happens.
+/// `data: [DONE]`, whatever happens; or the events of the caller's own API, whose last one says how it ended.
 ///
 /// Push what every read brought; then call [`finish`](Self::finish) when the provider has closed, or
 /// [`fail`](Self::fail) when the connection broke. Once [`is_done`](Self::is_done), all further calls do nothing.
@@ -14,6 +19,7 @@ pub struct StreamDecoder(Kind);
 enum Kind {
     OpenAi(Box<OpenAiStream>),
     Anthropic(Box<AnthropicStream>),
+    Events(Box<EventStream>),
 }
 
 impl StreamDecoder {
@@ -25,6 +31,10 @@ impl StreamDecoder {
         Self(Kind::Anthropic(Box::new(AnthropicStream::new(context))))
     }
 
+    pub(super) fn events(flavour: Flavour, context: DecodeContext) -> Self {
+        Self(Kind::Events(Box::new(EventStream::new(flavour, context))))
+    }
+
     /// Takes the bytes of one read, and adds what is to be sent now to `out`.
     ///
     /// From an OpenAI-format provider these are the same bytes, not a copy: only an event split over reads is put
@@ -33,6 +43,7 @@ impl StreamDecoder {
         match &mut self.0 {
             Kind::OpenAi(stream) => stream.push(input, out),
             Kind::Anthropic(stream) => stream.push(&input, out),
+            Kind::Events(stream) => stream.push(input, out),
         }
     }
 
@@ -41,6 +52,7 @@ impl StreamDecoder {
         match &mut self.0 {
             Kind::OpenAi(stream) => stream.finish(out),
             Kind::Anthropic(stream) => stream.finish(out),
+            Kind::Events(stream) => stream.finish(out),
         }
     }
 
@@ -49,14 +61,16 @@ impl StreamDecoder {
         match &mut self.0 {
             Kind::OpenAi(stream) => stream.fail(message, error_type, out),
             Kind::Anthropic(stream) => stream.fail(message, error_type, out),
+            Kind::Events(stream) => stream.fail(message, error_type, out),
         }
     }
 
-    /// Whether `data: [DONE]` is out: the provider's connection is of no more use to this answer.
+    /// Whether the end is out: the provider's connection is of no more use to this answer.
     pub fn is_done(&self) -> bool {
         match &self.0 {
             Kind::OpenAi(stream) => stream.is_done(),
             Kind::Anthropic(stream) => stream.is_done(),
+            Kind::Events(stream) => stream.is_done(),
         }
     }
 
@@ -65,6 +79,7 @@ impl StreamDecoder {
         match &self.0 {
             Kind::OpenAi(stream) => stream.summary(),
             Kind::Anthropic(stream) => stream.summary(),
+            Kind::Events(stream) => stream.summary(),
         }
     }
 }

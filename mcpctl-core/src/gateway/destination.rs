@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::transport::{Client, Transport};
 use crate::{
-    adapter::{Adapter, Settings},
+    adapter::{Adapter, Api, Codec, Settings},
     error::{Error, ErrorKind, Result},
     registry::LlmEntry,
     resource::LlmType,
@@ -34,7 +34,8 @@ pub(super) struct Destination {
     pub(super) adapter: Adapter,
     pub(super) client: Client,
     pub(super) timeout: Duration,
-    uri: Uri,
+    /// The address of each path that the provider has, chat first.
+    uris: Vec<(&'static str, Uri)>,
     /// All headers but the credential.
     headers: HeaderMap,
     /// The credential, once the key is known: an entry has one key for all its life.
@@ -53,14 +54,29 @@ impl Destination {
             "" => llm.spec.ty.default_url().unwrap_or_default(),
             url => url,
         };
-        let uri: Uri = Adapter::endpoint(base, adapter.chat_path())
-            .parse()
-            .map_err(|cause| Error::internal(cause).context(format_args!("llm `{}`: its URL", llm.name)))?;
+        let mut uris: Vec<(&'static str, Uri)> = Vec::new();
+        for codec in Api::ALL.into_iter().filter_map(|api| Codec::new(api, llm.spec.ty).ok()) {
+            let uri = Adapter::endpoint(base, codec.path()).parse();
+            let uri = uri.map_err(|cause| {
+                Error::internal(cause).context(format_args!("llm `{}`: its URL", llm.name))
+            })?;
+            uris.push((codec.path(), uri));
+        }
         let millis = |name: &str| llm.spec.extra(name).and_then(Value::as_u64).map(Duration::from_millis);
         let client = transport.client(millis("connectTimeoutMs").unwrap_or(DEFAULT_CONNECT_TIMEOUT));
         let timeout = millis("timeoutMs").unwrap_or(DEFAULT_TIMEOUT);
         let headers = base_headers(&llm, adapter);
-        Ok(Self { llm, adapter, client, timeout, uri, headers, credential: OnceLock::new() })
+        Ok(Self { llm, adapter, client, timeout, uris, headers, credential: OnceLock::new() })
+    }
+
+    /// How this Llm is spoken to by callers of `api`.
+    ///
+    /// # Errors
+    ///
+    /// Not implemented, naming the Llm, when the provider has nothing like it.
+    pub(super) fn codec(&self, api: Api) -> Result<Codec> {
+        Codec::new(api, self.llm.spec.ty)
+            .map_err(|error| error.context(format_args!("llm `{}`", self.llm.name)))
     }
 
     /// The settings of a translation, for a request that asks for `model`.
@@ -78,6 +94,7 @@ impl Destination {
                 self.llm.spec.ty,
                 LlmType::OpenAi | LlmType::DeepSeek | LlmType::Vllm | LlmType::Ollama
             ),
+            ty: Some(self.llm.spec.ty),
         }
     }
 
@@ -106,12 +123,24 @@ impl Destination {
         Ok(wanted)
     }
 
-    /// The provider's request, built from nothing the caller sent but the body.
-    pub(super) fn request(&self, key: Option<&SecretValue>, body: Bytes) -> Result<Request<Full<Bytes>>> {
+    /// The provider's request, built from nothing the caller sent but the body, and for Anthropic's own API the
+    /// two headers that say how to read it.
+    pub(super) fn request(
+        &self,
+        codec: Codec,
+        key: Option<&SecretValue>,
+        body: Bytes,
+        caller: &CallerHeaders,
+    ) -> Result<Request<Full<Bytes>>> {
+        let path = codec.path();
+        let uri = self.uris.iter().find(|(known, _)| *known == path).map(|(_, uri)| uri.clone());
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
-        *request.uri_mut() = self.uri.clone();
+        *request.uri_mut() = uri.ok_or_else(|| Error::internal(format!("no address for {path}")))?;
         *request.headers_mut() = self.headers.clone();
+        if codec.is_anthropic_throughout() {
+            caller.add_to(request.headers_mut());
+        }
         if let Some(key) = key {
             let (name, value) = self.credential(key)?;
             request.headers_mut().insert(name, value);
@@ -142,6 +171,34 @@ impl Destination {
     }
 }
 
+/// What a caller's headers say about how to read the body. Nothing else of them gets here.
+#[derive(Clone, Debug, Default)]
+pub(super) struct CallerHeaders {
+    version: Option<HeaderValue>,
+    betas: Vec<HeaderValue>,
+}
+
+const VERSION: &str = "anthropic-version";
+const BETA: &str = "anthropic-beta";
+
+impl CallerHeaders {
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        Self {
+            version: headers.get(VERSION).cloned(),
+            betas: headers.get_all(BETA).iter().cloned().collect(),
+        }
+    }
+
+    fn add_to(&self, headers: &mut HeaderMap) {
+        if let Some(version) = &self.version {
+            headers.insert(VERSION, version.clone());
+        }
+        for beta in &self.betas {
+            headers.append(BETA, beta.clone());
+        }
+    }
+}
+
 fn base_headers(llm: &LlmEntry, adapter: Adapter) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -152,7 +209,7 @@ fn base_headers(llm: &LlmEntry, adapter: Adapter) -> HeaderMap {
     let text = |value: &Value| value.as_str().and_then(|text| HeaderValue::from_str(text).ok());
     if adapter == Adapter::Anthropic {
         let version = llm.spec.extra("anthropicVersion").and_then(text);
-        headers.insert("anthropic-version", version.unwrap_or(HeaderValue::from_static(ANTHROPIC_VERSION)));
+        headers.insert(VERSION, version.unwrap_or(HeaderValue::from_static(ANTHROPIC_VERSION)));
     }
     let extra = llm.spec.extra("headers").and_then(Value::as_object);
     for (name, value) in extra.into_iter().flatten() {

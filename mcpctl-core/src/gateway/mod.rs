@@ -11,4 +11,4 @@ mod relay;
 mod transport;
 
 pub use answer::{Answer, AnswerBody};
-pub use pipeline::{Gateway, GatewaySettings, Model, Target};
+pub use pipeline::{Ask, Gateway, GatewaySettings, Model, Target};

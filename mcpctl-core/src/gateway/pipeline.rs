@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use jiff::Timestamp;
@@ -16,12 +16,12 @@ use tokio::{
 use super::{
     account::Account,
     answer::Answer,
-    destination::Destination,
+    destination::{CallerHeaders, Destination},
     relay::Relay,
     transport::{Transport, describe},
 };
 use crate::{
-    adapter::{DecodeContext, ProviderRequest},
+    adapter::{Api, Codec, DecodeContext, ProviderRequest},
     auth::Principal,
     error::{Error, ErrorKind, Result},
     rbac::{Action, Permission},
@@ -65,6 +65,32 @@ pub enum Target<'a> {
     FromBody,
 }
 
+/// What a caller asks.
+#[derive(Clone, Debug)]
+pub struct Ask<'a> {
+    target: Target<'a>,
+    api: Api,
+    body: Bytes,
+    headers: CallerHeaders,
+}
+
+impl<'a> Ask<'a> {
+    /// A request of `api` to an Llm.
+    pub fn new(target: Target<'a>, api: Api, body: Bytes) -> Self {
+        Self { target, api, body, headers: CallerHeaders::default() }
+    }
+
+    /// Takes along what the caller's headers say to Anthropic's API: its version and its betas, and nothing else.
+    /// They are sent only where that API is spoken from end to end.
+    #[must_use]
+    pub fn with_headers(mut self, headers: &HeaderMap) -> Self {
+        if self.api.is_anthropic() {
+            self.headers = CallerHeaders::of(headers);
+        }
+        self
+    }
+}
+
 /// An Llm, as OpenAI's API lists models.
 #[derive(Clone, Debug)]
 pub struct Model {
@@ -95,19 +121,29 @@ impl Gateway {
 
     /// Sends a chat-completions request to an Llm. Whatever the provider, the answer is in OpenAI's format.
     ///
+    /// # Errors
+    ///
+    /// As [`call`](Self::call).
+    pub async fn chat(&self, who: &Principal, target: Target<'_>, body: Bytes) -> Result<Answer> {
+        self.call(who, Ask::new(target, Api::ChatCompletions, body)).await
+    }
+
+    /// Sends a request of any API to an Llm. Whatever the provider, the answer is in the format of that API.
+    ///
     /// A provider's refusal is an `Ok` answer with the provider's status; an error of ours is an `Err`.
     ///
     /// # Errors
     ///
     /// Forbidden; not found; invalid, naming the field; secret unavailable; not implemented; provider and provider
     /// timeout; unavailable, when too much is in flight.
-    pub async fn chat(&self, who: &Principal, target: Target<'_>, body: Bytes) -> Result<Answer> {
+    pub async fn call(&self, who: &Principal, ask: Ask<'_>) -> Result<Answer> {
+        let Ask { target, api, body, headers } = ask;
         // 1. Which Llm, and may the caller run it? Nothing of the body is judged before that, where the path names
         //    the Llm.
         let (llm, request) = match target {
-            Target::Named(name) => (self.llm(who, name).await?, ChatRequest::scan(&body)),
+            Target::Named(name) => (self.llm(who, name).await?, ChatRequest::scan_for(&body, api.required())),
             Target::FromBody => {
-                let request = ChatRequest::scan(&body)?;
+                let request = ChatRequest::scan_for(&body, api.required())?;
                 let name = request.model().filter(|name| !name.is_empty());
                 let name = name.ok_or_else(|| Error::invalid("model: is required, and names the Llm"))?;
                 (self.llm(who, name).await?, Ok(request))
@@ -118,10 +154,10 @@ impl Gateway {
             Error::unavailable("too many requests in flight; try again shortly", Duration::from_secs(1))
         })?;
         let permit = self.0.registry.audit().reserve().await?;
-        let streaming = request.as_ref().is_ok_and(ChatRequest::stream);
+        let streaming = api.streams() && request.as_ref().is_ok_and(ChatRequest::stream);
         let mut account = Account::new(permit, who, &llm, streaming);
         // 3. The call itself. However it ends, also by the caller going away, the account is written.
-        match self.call(&llm, request, &mut account).await {
+        match self.send(&llm, api, request, &headers, &mut account).await {
             Ok(Called::Whole { answer, bytes }) => {
                 account.sent(bytes);
                 account.finish(answer.status);
@@ -137,6 +173,19 @@ impl Gateway {
                 Err(error)
             }
         }
+    }
+
+    /// One Llm that `who` may run, by id or name.
+    ///
+    /// # Errors
+    ///
+    /// Forbidden, whether it exists or not; not found.
+    pub async fn model(&self, who: &Principal, name: &str) -> Result<Model> {
+        let llm = self.llm(who, name).await?;
+        let snapshot = self.0.registry.snapshot();
+        let object = snapshot.shelf(kinds::LLMS).get(&llm.id);
+        let created_at = object.map_or(Timestamp::UNIX_EPOCH, |object| object.created_at);
+        Ok(Model { name: llm.name.clone(), created_at, owned_by: llm.spec.ty.as_str() })
     }
 
     /// The Llms that `who` may run, by name.
@@ -161,14 +210,17 @@ impl Gateway {
         llm.ok_or_else(|| Error::not_found(format!("no llm named `{}`", clip(name))))
     }
 
-    async fn call(
+    async fn send(
         &self,
         llm: &Arc<LlmEntry>,
+        api: Api,
         request: Result<ChatRequest>,
+        headers: &CallerHeaders,
         account: &mut Account,
     ) -> Result<Called> {
         let request = request?;
         let destination = self.destination(llm)?;
+        let codec = destination.codec(api)?;
         // The model to ask for: the Llm's own, unless the caller wants another and may have it.
         let wanted = request.model();
         let model = destination.model(wanted)?;
@@ -176,14 +228,16 @@ impl Gateway {
         // The provider's key: in memory, but for the first call.
         let key = self.0.registry.api_key(llm).await?;
         let settings = destination.settings(model, Timestamp::now().as_second());
-        let ProviderRequest { body, dropped, context } = destination.adapter.encode(&request, &settings)?;
-        let outgoing = destination.request(key.as_deref(), body)?;
+        let ProviderRequest { body, dropped, context } = codec.encode(&request, &settings)?;
+        let outgoing = destination.request(codec, key.as_deref(), body, headers)?;
         let response = within(&destination, destination.client.request(outgoing)).await?;
         let response = response.map_err(|fault| unreachable(&destination, &fault))?;
-        let mut called = match request.stream() {
-            _ if !response.status().is_success() => refused(&destination, response, key.as_deref()).await,
-            true => stream(&destination, response, context)?,
-            false => whole(&destination, response, &context, account).await?,
+        let mut called = match codec.streams(&request) {
+            _ if !response.status().is_success() => {
+                refused(&destination, codec, response, key.as_deref()).await
+            }
+            true => stream(&destination, codec, response, context)?,
+            false => whole(&destination, codec, response, &context, account).await?,
         };
         called.report(&dropped);
         Ok(called)
@@ -224,6 +278,7 @@ enum Called {
 
 struct Stream {
     provider: Incoming,
+    codec: Codec,
     context: DecodeContext,
     destination: Arc<Destination>,
     dropped: Option<HeaderValue>,
@@ -250,10 +305,10 @@ impl Called {
 impl Stream {
     /// Waits for the first bytes: until then, a failure is an HTTP error.
     async fn begin(self, account: Account, in_flight: OwnedSemaphorePermit) -> Result<Answer> {
-        let (adapter, limit) = (self.destination.adapter, self.destination.timeout);
+        let (codec, limit) = (self.codec, self.destination.timeout);
         let name = self.destination.llm.name.clone();
         let mut relay =
-            Relay::new(self.provider, adapter.stream(self.context), account, limit, name, in_flight);
+            Relay::new(self.provider, codec.stream(self.context), account, limit, name, in_flight);
         if let Err(why) = relay.first().await {
             let error = provider_error(&self.destination, &why);
             relay.fail(status_of(&error), error.message());
@@ -269,6 +324,7 @@ impl Stream {
 
 fn stream(
     destination: &Arc<Destination>,
+    codec: Codec,
     response: Response<Incoming>,
     context: DecodeContext,
 ) -> Result<Called> {
@@ -283,11 +339,12 @@ fn stream(
         ));
     }
     let (provider, destination) = (response.into_body(), destination.clone());
-    Ok(Called::Stream(Stream { provider, context, destination, dropped: None }))
+    Ok(Called::Stream(Stream { provider, codec, context, destination, dropped: None }))
 }
 
 async fn whole(
     destination: &Destination,
+    codec: Codec,
     response: Response<Incoming>,
     context: &DecodeContext,
     account: &mut Account,
@@ -304,15 +361,16 @@ async fn whole(
         }
         provider_error(destination, &format!("the provider broke off: {}", describe(&*fault)))
     })?;
-    let decoded = destination.adapter.decode(&body.to_bytes(), context)?;
+    let decoded = codec.decode(&body.to_bytes(), context)?;
     account.summary(&decoded.summary);
     let bytes = decoded.body.len();
     Ok(Called::Whole { answer: Answer::whole(status, decoded.body), bytes })
 }
 
-/// The provider's refusal, in OpenAI's format, without our key if the provider repeated it.
+/// The provider's refusal, in the caller's format, without our key if the provider repeated it.
 async fn refused(
     destination: &Destination,
+    codec: Codec,
     response: Response<Incoming>,
     key: Option<&SecretValue>,
 ) -> Called {
@@ -322,7 +380,7 @@ async fn refused(
         timeout(Duration::from_secs(10), Limited::new(response.into_body(), MAX_ERROR).collect()).await;
     // A refusal whose body is too long or never ends is a refusal all the same.
     let body = body.ok().and_then(Result::ok).map(|body| body.to_bytes()).unwrap_or_default();
-    let mut error = destination.adapter.decode_error(status, &body, &destination.llm.name);
+    let mut error = codec.decode_error(status, &body, &destination.llm.name);
     if let Some(key) = key {
         error = error.redact(key.expose().trim());
     }

@@ -1,11 +1,12 @@
 //! Calling Llms.
 
-use hyper::{Request, Response, StatusCode, body::Incoming};
+use hyper::{HeaderMap, Request, Response, StatusCode, body::Incoming};
 use mcpctl_core::{
     Principal,
-    gateway::{Answer, Target},
+    adapter::Api,
+    gateway::{Answer, Ask, Model, Target},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     app::App,
@@ -13,35 +14,39 @@ use crate::{
     respond::{Body, Refusal, json_response},
 };
 
-pub(crate) async fn infer(
+pub(crate) async fn call(
     app: &App,
     who: &Principal,
-    name: &str,
+    target: Target<'_>,
+    api: Api,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Refusal> {
+    let headers = if api.is_anthropic() { request.headers().clone() } else { HeaderMap::new() };
     let body = read_body(request).await?;
-    Ok(render(app.gateway.chat(who, Target::Named(name), body).await?))
-}
-
-pub(crate) async fn chat_completions(
-    app: &App,
-    who: &Principal,
-    request: Request<Incoming>,
-) -> Result<Response<Body>, Refusal> {
-    let body = read_body(request).await?;
-    Ok(render(app.gateway.chat(who, Target::FromBody, body).await?))
+    let ask = Ask::new(target, api, body).with_headers(&headers);
+    Ok(render(app.gateway.call(who, ask).await?))
 }
 
 pub(crate) fn models(app: &App, who: &Principal) -> Response<Body> {
-    let models = app.gateway.models(who);
-    let data: Vec<_> = models
-        .iter()
-        .map(|model| {
-            let created = model.created_at.as_second();
-            json!({"id": model.name, "object": "model", "created": created, "owned_by": model.owned_by})
-        })
-        .collect();
+    list(&app.gateway.models(who))
+}
+
+pub(crate) async fn model(app: &App, who: &Principal, name: &str) -> Result<Response<Body>, Refusal> {
+    Ok(json_response(StatusCode::OK, &shown(&app.gateway.model(who, name).await?)))
+}
+
+pub(crate) async fn models_of(app: &App, who: &Principal, name: &str) -> Result<Response<Body>, Refusal> {
+    Ok(list(&[app.gateway.model(who, name).await?]))
+}
+
+fn list(models: &[Model]) -> Response<Body> {
+    let data: Vec<Value> = models.iter().map(shown).collect();
     json_response(StatusCode::OK, &json!({"object": "list", "data": data}))
+}
+
+fn shown(model: &Model) -> Value {
+    let created = model.created_at.as_second();
+    json!({"id": model.name, "object": "model", "created": created, "owned_by": model.owned_by})
 }
 
 fn render(answer: Answer) -> Response<Body> {

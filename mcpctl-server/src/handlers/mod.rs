@@ -6,7 +6,7 @@ mod inference;
 mod resources;
 
 use hyper::{Request, Response, body::Incoming};
-use mcpctl_core::Principal;
+use mcpctl_core::{Principal, gateway::Target};
 
 use crate::{
     app::{App, Call},
@@ -33,9 +33,11 @@ pub(crate) async fn dispatch(
         Endpoint::Put(kind) => resources::put(app, who, kind, &call.name, request).await,
         Endpoint::Patch(kind) => resources::patch(app, who, kind, &call.name, request).await,
         Endpoint::Delete(kind) => resources::delete(app, who, kind, &call.name, &request).await,
-        Endpoint::Infer => inference::infer(app, who, &call.name, request).await,
-        Endpoint::ChatCompletions => inference::chat_completions(app, who, request).await,
+        Endpoint::CallNamed(api) => inference::call(app, who, Target::Named(&call.name), api, request).await,
+        Endpoint::Call(api) => inference::call(app, who, Target::FromBody, api, request).await,
         Endpoint::Models => Ok(inference::models(app, who)),
+        Endpoint::Model => inference::model(app, who, &call.name).await,
+        Endpoint::ModelsOf => inference::models_of(app, who, &call.name).await,
         Endpoint::Healthz | Endpoint::Readyz | Endpoint::Version | Endpoint::Login => {
             Err(Refusal::not_found())
         }
@@ -64,8 +66,10 @@ pub(crate) async fn dispatch_open(
         | Endpoint::Put(_)
         | Endpoint::Patch(_)
         | Endpoint::Delete(_)
-        | Endpoint::Infer
-        | Endpoint::ChatCompletions
-        | Endpoint::Models => Err(Refusal::not_found()),
+        | Endpoint::CallNamed(_)
+        | Endpoint::Call(_)
+        | Endpoint::Models
+        | Endpoint::Model
+        | Endpoint::ModelsOf => Err(Refusal::not_found()),
     }
 }

@@ -2,6 +2,7 @@
 //! what it was asked, and misbehaves on demand.
 
 pub mod answer;
+pub mod calls;
 mod fault;
 mod script;
 mod stub;

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::{
     Fault, Received,
     answer::{Api, PARTS, Stream},
+    calls,
 };
 
 /// One thing the stub does on the connection.
@@ -33,6 +34,9 @@ pub(super) fn script(request: &Received, fault: Option<Fault>, redirect: &str) -
     let api = match (request.method.as_str(), path) {
         ("POST", "/v1/chat/completions") => Api::OpenAi,
         ("POST", "/v1/messages") => Api::Anthropic,
+        ("POST", "/v1/completions") => Api::Completions,
+        ("POST", "/v1/responses") => Api::Responses,
+        ("POST", "/v1/embeddings" | "/v1/messages/count_tokens") => Api::OpenAi,
         ("GET", "/v1/models") => {
             let list = serde_json::json!({"object": "list", "data": [{"id": "stub", "object": "model"}]});
             return whole(200, "application/json", &[], list.to_string().as_bytes());
@@ -43,7 +47,17 @@ pub(super) fn script(request: &Received, fault: Option<Fault>, redirect: &str) -
     let model = asked["model"].as_str().unwrap_or_default();
     let stream = asked["stream"] == true;
     let usage = asked["stream_options"]["include_usage"] == true;
-    let answer = Answer { api, model, stream: stream.then(|| api.stream(model, usage)) };
+    let is_chat = matches!(api, Api::OpenAi | Api::Anthropic);
+    let tool = calls::tool(&asked).filter(|_| is_chat);
+    let (plain, events): (Value, Option<Stream>) = match (calls::other(path, &asked), tool) {
+        (Some(answer), _) => (answer, None),
+        (None, Some(tool)) => {
+            (calls::plain(api, model, tool), stream.then(|| calls::stream(api, model, tool, usage)))
+        }
+        (None, None) if calls::wants_object(&asked) && !stream => (calls::object(api, model), None),
+        (None, None) => (api.plain(model), stream.then(|| api.stream(model, usage))),
+    };
+    let answer = Answer { api, model, plain, stream: events };
     match fault.or_else(|| Fault::of_model(model)) {
         None => answer.good(),
         Some(fault) => answer.bad(fault, request, redirect),
@@ -53,6 +67,7 @@ pub(super) fn script(request: &Received, fault: Option<Fault>, redirect: &str) -
 struct Answer<'a> {
     api: Api,
     model: &'a str,
+    plain: Value,
     /// The streamed answer, when a stream was asked for.
     stream: Option<Stream>,
 }
@@ -66,7 +81,7 @@ impl Answer<'_> {
     }
 
     fn body(&self) -> Vec<u8> {
-        self.api.plain(self.model).to_string().into_bytes()
+        self.plain.to_string().into_bytes()
     }
 
     fn bad(&self, fault: Fault, request: &Received, redirect: &str) -> Vec<Step> {

@@ -7,7 +7,6 @@
 mod blocks;
 mod cache;
 mod content;
-mod fields;
 mod messages;
 mod names;
 mod request;
@@ -17,6 +16,9 @@ mod thinking;
 mod tools;
 mod usage;
 
+use super::fields;
+
 pub(super) use request::encode;
-pub(super) use response::decode;
+pub(super) use response::{decode, finish_reason};
 pub(super) use stream::AnthropicStream;
+pub(super) use usage::Usage;

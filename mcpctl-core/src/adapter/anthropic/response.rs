@@ -41,7 +41,7 @@ pub(in crate::adapter) fn decode(body: &Bytes, context: &DecodeContext) -> Resul
 }
 
 /// Why an answer ended, in OpenAI's words; a reason that is not known passes as it is.
-pub(super) fn finish_reason(stop_reason: &str) -> &str {
+pub(in crate::adapter) fn finish_reason(stop_reason: &str) -> &str {
     match stop_reason {
         "end_turn" | "stop_sequence" | "pause_turn" => "stop",
         "max_tokens" | "model_context_window_exceeded" => "length",

@@ -7,7 +7,7 @@ use crate::adapter::Summary;
 
 /// The numbers of a message. One that was absent or null is unknown, which is not 0.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
-pub(super) struct Usage {
+pub(in crate::adapter) struct Usage {
     input_tokens: Option<u64>,
     cache_read_input_tokens: Option<u64>,
     cache_creation_input_tokens: Option<u64>,
@@ -15,7 +15,7 @@ pub(super) struct Usage {
 }
 
 impl Usage {
-    pub(super) fn read(usage: Option<&Value>) -> Self {
+    pub(in crate::adapter) fn read(usage: Option<&Value>) -> Self {
         let number = |key: &str| usage.and_then(|usage| usage.get(key)).and_then(Value::as_u64);
         Self {
             input_tokens: number("input_tokens"),
@@ -27,7 +27,7 @@ impl Usage {
 
     /// Takes over the numbers that `later` knows: a stream reports the request's at its start and the answer's
     /// at its end, and the end may repeat the former, as null or not at all.
-    pub(super) fn merge(&mut self, later: Self) {
+    pub(in crate::adapter) fn merge(&mut self, later: Self) {
         self.input_tokens = later.input_tokens.or(self.input_tokens);
         self.cache_read_input_tokens = later.cache_read_input_tokens.or(self.cache_read_input_tokens);
         self.cache_creation_input_tokens =
@@ -35,7 +35,7 @@ impl Usage {
         self.output_tokens = later.output_tokens.or(self.output_tokens);
     }
 
-    pub(super) fn tell(&self, summary: &mut Summary) {
+    pub(in crate::adapter) fn tell(&self, summary: &mut Summary) {
         summary.prompt_tokens = self.prompt();
         summary.completion_tokens = self.output_tokens;
         summary.cached_tokens = self.cache_read_input_tokens;

@@ -9,7 +9,7 @@ use crate::wire::{SseDecoder, SseEvent, sse::split_field};
 /// Where the last whole event of `bytes` ends; 0 when there is none.
 ///
 /// A line that ends in CR at the very end is not over yet: an LF may follow and belong to it.
-pub(super) fn last_end(bytes: &[u8]) -> usize {
+pub(in crate::adapter) fn last_end(bytes: &[u8]) -> usize {
     let mut end = bytes.len();
     while let Some(at) = memchr::memrchr2(b'\n', b'\r', bytes.get(..end).unwrap_or_default()) {
         let head = bytes.get(..=at).unwrap_or_default();
@@ -22,7 +22,7 @@ pub(super) fn last_end(bytes: &[u8]) -> usize {
 }
 
 /// Where the first event of `bytes` ends; all of them when none does.
-pub(super) fn first_end(bytes: &[u8]) -> usize {
+pub(in crate::adapter) fn first_end(bytes: &[u8]) -> usize {
     let mut from = 0;
     while let Some(at) = memchr::memchr2(b'\n', b'\r', bytes.get(from..).unwrap_or_default()) {
         from += at + 1;
@@ -34,7 +34,7 @@ pub(super) fn first_end(bytes: &[u8]) -> usize {
 }
 
 /// Whether `head` ends with a blank line, given the byte that follows, if it is known.
-pub(super) fn is_whole(head: &[u8], next: Option<u8>) -> bool {
+pub(in crate::adapter) fn is_whole(head: &[u8], next: Option<u8>) -> bool {
     let before = match head {
         [before @ .., b'\r', b'\n'] | [before @ .., b'\n'] => before,
         [before @ .., b'\r'] if next.is_some_and(|next| next != b'\n') => before,
@@ -45,19 +45,19 @@ pub(super) fn is_whole(head: &[u8], next: Option<u8>) -> bool {
 
 /// Whether any event in `bytes` may be more than a piece of the answer: the end, usage, a finish reason, an error,
 /// or no proper event at all. What this passes by goes to the caller unread.
-pub(super) fn needs_a_look(bytes: &[u8]) -> bool {
+pub(in crate::adapter) fn needs_a_look(bytes: &[u8]) -> bool {
     has_marker(bytes) || !looks_plain(bytes)
 }
 
 /// The one event of `frame`; `None` when it has no data.
-pub(super) fn read(frame: &[u8]) -> Option<SseEvent> {
+pub(in crate::adapter) fn read(frame: &[u8]) -> Option<SseEvent> {
     let mut decoder = SseDecoder::with_limit(usize::MAX);
     decoder.push(frame).and_then(|()| decoder.finish()).ok()?;
     decoder.next_event()
 }
 
 /// Whether every line of `bytes` is a comment or a field.
-pub(super) fn has_only_fields(bytes: &[u8]) -> bool {
+pub(in crate::adapter) fn has_only_fields(bytes: &[u8]) -> bool {
     lines(bytes).all(is_field)
 }
 

@@ -1,7 +1,7 @@
 //! Providers that speak OpenAI's format: bytes pass through, looked at only as far as accounting and a proper end
 //! require.
 
-mod frames;
+pub(super) mod frames;
 mod stream;
 mod whole;
 

@@ -1,0 +1,222 @@
+//! The other APIs of both vendors: the same pipeline behind every route.
+
+use serde_json::{Value, json};
+use tests::{
+    Api, Fault, Provider, Server, eventually,
+    provider::answer::{self, Api as Spoken},
+};
+
+async fn with_llms() -> (Server, Api, Provider) {
+    let (server, provider) = (Server::start().await, Provider::start().await);
+    let admin = server.login_admin().await;
+    for ty in ["openai", "anthropic"] {
+        admin.create_llm(ty, ty, &provider).await;
+    }
+    (server, admin, provider)
+}
+
+/// The two paths of an API: with the Llm in the body, and in the path.
+fn ways(llm: &str, api: &str) -> [String; 2] {
+    [format!("/v1/{api}"), format!("/api/v1/llms/{llm}/v1/{api}")]
+}
+
+fn messages(llm: &str) -> Value {
+    json!({"model": llm, "max_tokens": 50, "messages": [{"role": "user", "content": "hello"}]})
+}
+
+/// The newest audit event of a call.
+async fn last_call(admin: &Api) -> Value {
+    let one = async || {
+        let events = admin.get("/api/v1/auditlogs?kind=llm_inference_call&limit=1").await.expect(200);
+        events["items"].get(0).cloned()
+    };
+    eventually("the audit event of the call", one).await
+}
+
+#[tokio::test]
+async fn openais_other_apis_pass_through() {
+    let (_server, admin, provider) = with_llms().await;
+    for path in ways("openai", "completions") {
+        let body = json!({"model": "openai", "prompt": "hi", "suffix": {"x": 1.50}});
+        let reply = admin.post(&path, &body).await;
+        assert_eq!(reply.expect(200), Spoken::Completions.plain("openai-model"), "{path}");
+        assert_eq!(
+            (provider.last().path.as_str(), &provider.last().json()["suffix"]["x"]),
+            ("/v1/completions", &json!(1.5))
+        );
+        let stream = json!({"model": "openai", "prompt": "hi", "stream": true});
+        let text = admin.post(&path, &stream).await.text();
+        assert!(text.ends_with("data: [DONE]\n\n") && text.contains("from the stub"), "{text}");
+    }
+    for path in ways("openai", "embeddings") {
+        let reply = admin.post(&path, &json!({"model": "openai", "input": ["a", "b"]})).await.expect(200);
+        assert_eq!(reply["data"].as_array().unwrap().len(), 2);
+        assert_eq!(provider.last().json(), json!({"model": "openai-model", "input": ["a", "b"]}));
+    }
+    let event = last_call(&admin).await;
+    assert_eq!((&event["status"], &event["promptTokens"]), (&json!(200), &json!(3)), "{event}");
+    for path in ways("openai", "responses") {
+        let reply = admin.post(&path, &json!({"model": "openai", "input": "hi"})).await;
+        assert_eq!(reply.expect(200), Spoken::Responses.plain("openai-model"), "{path}");
+    }
+    for (api, missing) in [("completions", "prompt"), ("embeddings", "input"), ("messages", "messages")] {
+        let reply = admin.post(&format!("/v1/{api}"), &json!({"model": "openai"})).await;
+        assert!(reply.status == 400 && reply.text().contains(missing), "{}", reply.text());
+    }
+}
+
+#[tokio::test]
+async fn what_a_provider_lacks_is_a_501_that_names_it() {
+    let (_server, admin, provider) = with_llms().await;
+    for (llm, api, body) in [
+        ("anthropic", "embeddings", json!({"model": "anthropic", "input": "a"})),
+        ("anthropic", "completions", json!({"model": "anthropic", "prompt": "a"})),
+        ("openai", "messages/count_tokens", messages("openai")),
+    ] {
+        for path in ways(llm, api) {
+            let reply = admin.post(&path, &body).await;
+            let message = if api.starts_with("messages") {
+                reply.anthropic_error(501)
+            } else {
+                reply.openai_error(501)
+            };
+            assert!(message.contains(&format!("not supported by provider type {llm}")), "{message}");
+        }
+    }
+    assert!(provider.received().is_empty());
+}
+
+#[tokio::test]
+async fn a_message_to_anthropic_keeps_every_byte() {
+    let (_server, admin, provider) = with_llms().await;
+    for path in ways("anthropic", "messages") {
+        let body = r#"{ "model":"anthropic", "max_tokens":50,"x":[1.50,{"b":1,"a":2}],"messages":[{"role":"user","content":"é"}] }"#;
+        let request = admin.request("POST", &path).header("content-type", "application/json");
+        let request = request.header("anthropic-beta", "one,two").header("anthropic-version", "2024-02-02");
+        let reply = admin.send(request.header("x-custom", "callers").body(body)).await;
+        assert_eq!(reply.expect(200), Spoken::Anthropic.plain("anthropic-model"));
+        let sent = provider.last();
+        assert_eq!(sent.body, body.replace("\"anthropic\"", "\"anthropic-model\"").into_bytes());
+        assert_eq!(
+            (sent.header("anthropic-beta"), sent.header("anthropic-version"), sent.header("x-custom")),
+            (Some("one,two"), Some("2024-02-02"), None)
+        );
+        assert!(!sent.text().contains(admin.token()));
+        let mut stream = messages("anthropic");
+        stream["stream"] = true.into();
+        let reply = admin.post(&path, &stream).await;
+        let whole = Spoken::Anthropic.stream("anthropic-model", false).all();
+        assert_eq!(reply.text(), whole.iter().map(|event| format!("{event}\n\n")).collect::<String>());
+        assert_eq!(provider.last().header("anthropic-beta"), None);
+        let event = last_call(&admin).await;
+        assert_eq!(
+            [&event["promptTokens"], &event["completionTokens"], &event["cachedTokens"]],
+            [&json!(9), &json!(5), &json!(2)],
+            "{event}"
+        );
+        assert_eq!((&event["finishReason"], &event["streaming"]), (&json!("stop"), &json!(true)), "{event}");
+    }
+    for path in ways("anthropic", "messages/count_tokens") {
+        assert_eq!(admin.post(&path, &messages("anthropic")).await.expect(200), json!({"input_tokens": 12}));
+        assert_eq!(provider.last().path, "/v1/messages/count_tokens");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_of_events_that_breaks_off_ends_in_an_error() {
+    let (_server, admin, provider) = with_llms().await;
+    let ask = |llm: &str| json!({"model": llm, "stream": true, "input": "hi", "messages": [{"role": "user", "content": "x"}], "max_tokens": 5});
+    for (llm, api, end) in
+        [("anthropic", "messages", "message_stop"), ("openai", "responses", "response.completed")]
+    {
+        let path = format!("/v1/{api}");
+        for fault in [Fault::NoFinish, Fault::NoDone, Fault::Truncated, Fault::Reset, Fault::ErrorFrame] {
+            provider.misbehave(fault);
+            let text = admin.post(&path, &ask(llm)).await.text();
+            assert_eq!(text.matches("event: error\n").count(), 1, "{api} {fault}: {text}");
+            assert!(!text.contains(end) && !text.contains("[DONE]"), "{api} {fault}: {text}");
+        }
+        for fault in [
+            Fault::CrLf,
+            Fault::Cr,
+            Fault::MixedLines,
+            Fault::HalfCodePoints,
+            Fault::ByteByByte,
+            Fault::AfterDone,
+        ] {
+            provider.misbehave(fault);
+            let text = admin.post(&path, &ask(llm)).await.text();
+            assert!(
+                text.contains(end) && !text.contains("LATE") && !text.contains("event: error"),
+                "{fault}: {text}"
+            );
+        }
+        provider.misbehave(Fault::LongLine);
+        let text = admin.post(&path, &ask(llm)).await.text();
+        assert!(text.len() > 10 << 20 && text.contains(end), "{api}: {}", text.len());
+    }
+}
+
+#[tokio::test]
+async fn a_token_may_come_in_either_header_but_not_in_two_minds() {
+    let (server, admin, _provider) = with_llms().await;
+    let (token, anonymous) = (admin.token().to_owned(), server.client());
+    let bearer = format!("Bearer {token}");
+    let cases: [(&[(&str, &str)], u16); 8] = [
+        (&[("x-api-key", &token)], 200),
+        (&[("authorization", &bearer)], 200),
+        (&[("authorization", &bearer), ("x-api-key", &token)], 200),
+        (&[("authorization", &bearer), ("x-api-key", "other")], 401),
+        (&[("authorization", "Bearer other"), ("x-api-key", &token)], 401),
+        (&[("authorization", "Basic eDp5"), ("x-api-key", &token)], 401),
+        (&[("x-api-key", &token), ("x-api-key", &token)], 401),
+        (&[("x-api-key", "")], 401),
+    ];
+    for path in ["/v1/messages", "/v1/messages/count_tokens", "/api/v1/llms/anthropic/v1/messages"] {
+        for (headers, status) in cases {
+            let mut request = anonymous.request("POST", path).json(&messages("anthropic"));
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            let reply = anonymous.send(request).await;
+            assert_eq!(reply.status, status, "{path} {headers:?}: {}", reply.text());
+            if status == 401 {
+                reply.anthropic_error(401);
+            }
+        }
+    }
+    let elsewhere = anonymous.request("GET", "/v1/models").header("x-api-key", &token);
+    anonymous.send(elsewhere).await.openai_error(401);
+}
+
+#[tokio::test]
+async fn models_one_by_one_and_of_one_llm() {
+    let (_server, admin, _provider) = with_llms().await;
+    let one = admin.get("/v1/models/openai").await.expect(200);
+    assert_eq!(
+        (&one["id"], &one["object"], &one["owned_by"]),
+        (&json!("openai"), &json!("model"), &json!("openai"))
+    );
+    let listed = admin.get("/v1/models").await.expect(200);
+    assert!(listed["data"].as_array().unwrap().contains(&one));
+    assert_eq!(admin.get("/api/v1/llms/openai/v1/models").await.expect(200)["data"], json!([one]));
+    admin.get("/v1/models/nowhere").await.openai_error(404);
+    let runner = json!([{"role": "run", "resource": "llms", "name": "openai"}]);
+    let user = admin.create_user_with(&runner).await;
+    user.get("/v1/models/openai").await.expect(200);
+    for name in ["anthropic", "nowhere"] {
+        assert!(user.get(&format!("/v1/models/{name}")).await.openai_error(403).contains("run:llms:"));
+    }
+}
+
+#[tokio::test]
+async fn the_model_is_free_below_an_llms_own_path() {
+    let (_server, admin, provider) = with_llms().await;
+    for (api, body) in
+        [("chat/completions", messages("other")), ("embeddings", json!({"model": "other", "input": "x"}))]
+    {
+        admin.post(&format!("/api/v1/llms/openai/v1/{api}"), &body).await.expect(200);
+        assert_eq!(provider.last().json()["model"], "other");
+    }
+    assert!(!answer::text().is_empty());
+}
