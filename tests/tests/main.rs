@@ -1,3 +1,18 @@
-//! Integration tests, in one binary.
+//! Everything that is tested from outside, in one binary.
 
+mod access;
+mod architecture;
+mod audit;
+mod auth;
+mod cluster;
+mod crash;
+mod faults;
+mod inference;
+mod input;
+mod lifecycle;
+mod references;
+mod resources;
+mod routes;
+mod secrets;
 mod store;
+mod streaming;

@@ -15,7 +15,7 @@ use crate::{
 
 /// Takes events and writes them in batches. Clones share one queue.
 ///
-/// At most [`LINGER`] of events are in memory alone; when the sink is away they wait, and once
+/// At most 50 milliseconds of events are in memory alone; when the sink is away they wait, and once
 /// the queue is full, [`reserve`](Self::reserve) waits too, and then refuses.
 #[derive(Clone)]
 pub struct AuditQueue {
