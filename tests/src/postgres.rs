@@ -95,10 +95,12 @@ impl Postgres {
         }
     }
 
-    /// Kills the server without warning.
+    /// Kills every process of the server without warning, as a power cut does.
     pub fn kill9(&self) {
+        // The first process alone would leave the others to serve their clients for a moment.
+        self.signal_all("-STOP");
+        self.signal_all("-KILL");
         if let Some(mut server) = self.server.lock().unwrap().take() {
-            server.kill().expect("killing the server");
             server.wait().expect("the server's end");
         }
     }
@@ -196,11 +198,11 @@ impl Postgres {
         let server = self.server.lock().unwrap();
         let Some(server) = server.as_ref() else { return };
         let id = server.id().to_string();
-        // The first process first: stopped, it starts no others.
-        run(Command::new("kill").args([signal, &id]));
         let children = Command::new("pgrep").args(["-P", &id]).output().expect("pgrep");
-        for child in String::from_utf8_lossy(&children.stdout).split_whitespace() {
-            let _ = Command::new("kill").args([signal, child]).status();
+        let children = String::from_utf8_lossy(&children.stdout).into_owned();
+        // The first process first: stopped, it starts no others. One that has just ended is no fault.
+        for process in std::iter::once(id.as_str()).chain(children.split_whitespace()) {
+            let _ = Command::new("kill").args([signal, process]).stderr(Stdio::null()).status();
         }
     }
 
@@ -237,7 +239,8 @@ fn caretaker(folder: &Path) -> Child {
             kill -QUIT "$pid" 2>/dev/null
             for _ in 1 2 3 4 5 6 7 8 9 10; do kill -0 "$pid" 2>/dev/null || break; sleep 0.2; done
         fi
-        rm -rf "$0"
+        # Processes that have not noticed yet may still write.
+        for _ in 1 2 3 4 5; do rm -rf "$0" 2>/dev/null && break; sleep 0.5; done
     "#;
     let mut command = Command::new("sh");
     command

@@ -23,12 +23,15 @@ pub struct MemoryStore {
     state: Mutex<State>,
 }
 
-#[derive(Clone, Default)]
+#[derive(Default)]
 struct State {
     revision: Revision,
-    objects: BTreeMap<(Kind, String), Object>,
+    objects: HashMap<(Kind, Id), Object>,
+    names: BTreeMap<(Kind, String), Id>,
     /// When each object was last written or deleted, the deleted ones included.
     touched: HashMap<(Kind, Id), Revision>,
+    /// When any object of each kind was.
+    touched_kinds: HashMap<Kind, Revision>,
     values: HashMap<String, String>,
     sessions: HashMap<TokenHash, (Session, Revision)>,
     revoked: HashMap<TokenHash, Revision>,
@@ -42,7 +45,6 @@ impl MemoryStore {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // A transaction works on a copy, so a panic in one cannot leave half of it behind.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -50,15 +52,19 @@ impl MemoryStore {
 #[async_trait]
 impl Store for MemoryStore {
     async fn get(&self, kind: Kind, id: &Id) -> Result<Option<Object>> {
-        Ok(self.state().by_id(kind, id).cloned())
+        Ok(self.state().objects.get(&(kind, id.clone())).cloned())
     }
 
     async fn find(&self, kind: Kind, name: &str) -> Result<Option<Object>> {
-        Ok(self.state().objects.get(&(kind, name.to_owned())).cloned())
+        let state = self.state();
+        let id = state.names.get(&(kind, name.to_owned()));
+        Ok(id.and_then(|id| state.objects.get(&(kind, id.clone()))).cloned())
     }
 
     async fn list(&self, kind: Kind) -> Result<Vec<Object>> {
-        Ok(self.state().objects.values().filter(|object| object.kind == kind).cloned().collect())
+        let state = self.state();
+        let named = state.names.range((kind, String::new())..).take_while(|((of, _), _)| *of == kind);
+        Ok(named.filter_map(|(_, id)| state.objects.get(&(kind, id.clone()))).cloned().collect())
     }
 
     async fn revision(&self) -> Result<Revision> {
@@ -67,22 +73,15 @@ impl Store for MemoryStore {
 
     async fn changes(&self, since: Revision) -> Result<Changes> {
         let state = self.state();
-        let objects = state
-            .touched
-            .iter()
-            .filter(|(_, revision)| **revision > since)
-            .map(|((kind, id), _)| match state.by_id(*kind, id) {
-                Some(object) => ObjectChange::Put(object.clone()),
-                None => ObjectChange::Deleted { kind: *kind, id: id.clone() },
-            })
-            .collect();
-        let began = state.sessions.values().filter(|(_, revision)| *revision > since);
-        let revoked = state.revoked.iter().filter(|(_, revision)| **revision > since);
-        let sessions = began
-            .map(|(session, _)| SessionChange::Put(session.clone()))
-            .chain(revoked.map(|(token, _)| SessionChange::Revoked(*token)))
-            .collect();
-        Ok(Changes::All { revision: state.revision, objects, sessions })
+        let touched = state.touched.iter().map(|(key, revision)| (*revision, key));
+        let objects = later(touched, since).map(|key| match state.objects.get(key) {
+            Some(object) => ObjectChange::Put(object.clone()),
+            None => ObjectChange::Deleted { kind: key.0, id: key.1.clone() },
+        });
+        let began = state.sessions.values().map(|(session, at)| (*at, SessionChange::Put(session.clone())));
+        let revoked = state.revoked.iter().map(|(token, at)| (*at, SessionChange::Revoked(*token)));
+        let sessions = later(began.chain(revoked), since).collect();
+        Ok(Changes::All { revision: state.revision, objects: objects.collect(), sessions })
     }
 
     async fn commit(&self, txn: Txn) -> Result<Outcome> {
@@ -90,33 +89,70 @@ impl Store for MemoryStore {
         if let Some(refused) = txn.conditions.iter().find(|condition| !state.holds(condition)) {
             return Ok(Outcome::Refused(refused.clone()));
         }
-        let mut next = state.clone();
-        next.revision += 1;
-        for write in txn.writes {
-            next.write(write);
+        if let Some(refused) = state.name_clash(&txn.writes) {
+            return Ok(Outcome::Refused(refused));
         }
-        next.events.extend(txn.events.into_iter().map(|event| (event.id.clone(), event)));
-        let revision = next.revision;
-        *state = next;
-        Ok(Outcome::Committed(revision))
+        state.revision += 1;
+        for write in txn.writes {
+            state.write(write);
+        }
+        state.append(&txn.events);
+        Ok(Outcome::Committed(state.revision))
     }
 }
 
-impl State {
-    fn by_id(&self, kind: Kind, id: &Id) -> Option<&Object> {
-        self.objects.values().find(|object| object.kind == kind && object.id == *id)
-    }
+/// What happened after a revision, oldest first.
+fn later<T>(all: impl Iterator<Item = (Revision, T)>, since: Revision) -> impl Iterator<Item = T> {
+    let mut later: Vec<_> = all.filter(|(revision, _)| *revision > since).collect();
+    later.sort_by_key(|(revision, _)| *revision);
+    later.into_iter().map(|(_, what)| what)
+}
 
+impl State {
     fn holds(&self, condition: &Condition) -> bool {
         match condition {
             Condition::Version { kind, id, version } => {
-                self.by_id(*kind, id).is_some_and(|object| object.version == *version)
+                self.objects.get(&(*kind, id.clone())).is_some_and(|object| object.version == *version)
             }
-            Condition::NameAbsent { kind, name } => !self.objects.contains_key(&(*kind, name.clone())),
+            Condition::NameAbsent { kind, name } => !self.names.contains_key(&(*kind, name.clone())),
             Condition::KindUnchanged { kind, since } => {
-                !self.touched.iter().any(|((touched, _), revision)| touched == kind && revision > since)
+                self.touched_kinds.get(kind).is_none_or(|revision| revision <= since)
             }
         }
+    }
+
+    /// The first name that the writes, done in order, would give to a second object.
+    fn name_clash(&self, writes: &[Write]) -> Option<Condition> {
+        // Who has which name, and the other way round, where the writes before changed that.
+        let mut owners: HashMap<(Kind, &str), Option<&Id>> = HashMap::new();
+        let mut names: HashMap<(Kind, &Id), &str> = HashMap::new();
+        for write in writes {
+            let (kind, id, name) = match write {
+                Write::Put(object) => (object.kind, &object.id, Some(object.name.as_str())),
+                Write::Delete { kind, id } => (*kind, id, None),
+                _ => continue,
+            };
+            if let Some(name) = name {
+                let stored = || self.names.get(&(kind, name.to_owned()));
+                let owner = owners.get(&(kind, name)).copied().unwrap_or_else(stored);
+                if owner.is_some_and(|owner| owner != id) {
+                    return Some(Condition::NameAbsent { kind, name: name.to_owned() });
+                }
+            }
+            let stored = || self.objects.get(&(kind, id.clone())).map(|object| object.name.as_str());
+            if let Some(old) = names.remove(&(kind, id)).or_else(stored) {
+                // A name that somebody else took since is not given up here.
+                let entry = owners.entry((kind, old)).or_insert(None);
+                if *entry == Some(id) {
+                    *entry = None;
+                }
+            }
+            if let Some(name) = name {
+                owners.insert((kind, name), Some(id));
+                names.insert((kind, id), name);
+            }
+        }
+        None
     }
 
     fn write(&mut self, write: Write) {
@@ -124,12 +160,17 @@ impl State {
         match write {
             Write::Put(mut object) => {
                 object.revision = revision;
-                self.touched.insert((object.kind, object.id.clone()), revision);
-                self.objects.insert((object.kind, object.name.clone()), object);
+                let key = (object.kind, object.id.clone());
+                self.remove(&key);
+                self.names.insert((object.kind, object.name.clone()), object.id.clone());
+                self.touch(key.clone());
+                self.objects.insert(key, object);
             }
             Write::Delete { kind, id } => {
-                self.objects.retain(|_, object| !(object.kind == kind && object.id == id));
-                self.touched.insert((kind, id), revision);
+                let key = (kind, id);
+                if self.remove(&key) {
+                    self.touch(key);
+                }
             }
             Write::PutValue { key, value } => {
                 self.values.insert(key, value);
@@ -138,6 +179,7 @@ impl State {
                 self.values.remove(&key);
             }
             Write::PutSession(session) => {
+                self.revoked.remove(&session.token);
                 self.sessions.insert(session.token, (session, revision));
             }
             Write::RevokeSession(token) => {
@@ -149,6 +191,25 @@ impl State {
                 let ended = self.sessions.extract_if(|_, (session, _)| session.user_id == user);
                 self.revoked.extend(ended.map(|(token, _)| (token, revision)));
             }
+        }
+    }
+
+    fn remove(&mut self, key: &(Kind, Id)) -> bool {
+        let removed = self.objects.remove(key);
+        if let Some(object) = &removed {
+            self.names.remove(&(object.kind, object.name.clone()));
+        }
+        removed.is_some()
+    }
+
+    fn touch(&mut self, key: (Kind, Id)) {
+        self.touched_kinds.insert(key.0, self.revision);
+        self.touched.insert(key, self.revision);
+    }
+
+    fn append(&mut self, events: &[AuditEvent]) {
+        for event in events {
+            self.events.entry(event.id.clone()).or_insert_with(|| event.clone());
         }
     }
 }
@@ -176,22 +237,13 @@ impl SessionStore for MemoryStore {
 #[async_trait]
 impl EventStore for MemoryStore {
     async fn append(&self, events: &[AuditEvent]) -> Result<()> {
-        let mut state = self.state();
-        for event in events {
-            state.events.entry(event.id.clone()).or_insert_with(|| event.clone());
-        }
+        self.state().append(events);
         Ok(())
     }
 
     async fn events(&self, query: &EventQuery) -> Result<Vec<AuditEvent>> {
         let state = self.state();
-        Ok(state
-            .events
-            .values()
-            .rev()
-            .filter(|event| query.matches(event))
-            .take(query.limit)
-            .cloned()
-            .collect())
+        let found = state.events.values().rev().filter(|event| query.matches(event));
+        Ok(found.take(query.limit).cloned().collect())
     }
 }

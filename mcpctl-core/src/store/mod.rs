@@ -4,6 +4,8 @@
 //! revision. It decides nothing: what may be written is decided once, in the registry, and a [`Txn`] carries the
 //! [`Condition`]s under which that decision holds.
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod event_query;
 mod memory;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
@@ -44,10 +46,17 @@ pub trait Store: Send + Sync + 'static {
     /// The revision of the last commit; 0 for a new store.
     async fn revision(&self) -> Result<Revision>;
 
-    /// What changed after `since`: each object and session that did, once, as it is now.
+    /// What changed after `since`: each object and session that did, once, as it is now; oldest change first.
+    ///
+    /// Objects of a kind that this build does not know are left out.
     async fn changes(&self, since: Revision) -> Result<Changes>;
 
     /// Carries out a transaction: all of it, or, when a condition does not hold, nothing.
+    ///
+    /// A [`Write::Put`] under a name that another object of the kind has is refused too, as if by
+    /// [`Condition::NameAbsent`].
+    ///
+    /// When the future is dropped, or fails as unavailable, the transaction has happened whole or not at all.
     ///
     /// Once this returns [`Outcome::Committed`], the change survives the end of the process.
     async fn commit(&self, txn: Txn) -> Result<Outcome>;

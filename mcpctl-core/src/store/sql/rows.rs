@@ -174,5 +174,6 @@ pub(super) fn micros_up(time: Timestamp) -> i64 {
 }
 
 fn time(micros: i64) -> Result<Timestamp, jiff::Error> {
-    Timestamp::from_microsecond(micros)
+    // `from_microsecond` refuses the last second of jiff's range.
+    Timestamp::from_nanosecond(i128::from(micros) * 1000)
 }

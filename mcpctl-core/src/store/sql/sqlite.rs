@@ -70,6 +70,12 @@ impl DatabaseFile {
         }
         // The real path: the lock must be the same one for everybody who gets here through links.
         let path = path.canonicalize().map_err(fault)?;
+        if !path.is_file() {
+            return Err(Error::invalid(format!(
+                "the database `{}` cannot be opened: not a file",
+                path.display()
+            )));
+        }
         let lock = lock(&path)?;
         let identity = Identity::of(&path).map_err(fault)?;
         let path = path

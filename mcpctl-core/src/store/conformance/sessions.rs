@@ -1,0 +1,65 @@
+//! Sessions.
+
+use std::sync::Arc;
+
+use jiff::{Span, Timestamp};
+
+use super::{Storage, Write, committed, session, writes};
+use crate::resource::{Id, Session, TokenHash, now};
+
+async fn current(store: &dyn Storage, at: Timestamp) -> Vec<TokenHash> {
+    let mut tokens: Vec<_> =
+        store.sessions(at).await.unwrap().into_iter().map(|session| session.token).collect();
+    tokens.sort_unstable();
+    tokens
+}
+
+/// A session is there until its last microsecond, and listed no more after that or once it is revoked.
+pub async fn last_until_they_expire_or_are_revoked(store: Arc<dyn Storage>) {
+    let now = now();
+    let user = Id::random();
+    let later = |micros: i64| now.checked_add(Span::new().microseconds(micros)).unwrap();
+    let old = Session { expires_at: later(-1), ..session(&user, "old") };
+    let short = Session { expires_at: later(1), ..session(&user, "short") };
+    let long = session(&user, "long");
+    let all = [&old, &short, &long].map(|session| Write::PutSession(session.clone()));
+    committed(&*store, writes(all)).await;
+
+    for session in [&old, &short, &long] {
+        assert_eq!(store.session(session.token).await.unwrap().as_ref(), Some(session));
+    }
+    assert_eq!(store.session(TokenHash::of("unknown")).await.unwrap(), None);
+    let sorted = |mut tokens: Vec<TokenHash>| {
+        tokens.sort_unstable();
+        tokens
+    };
+    assert_eq!(current(&*store, later(-2)).await, sorted(vec![old.token, short.token, long.token]));
+    assert_eq!(current(&*store, now).await, sorted(vec![short.token, long.token]));
+    assert_eq!(current(&*store, later(1)).await, [long.token], "the end itself is no part of a session");
+    let almost = later(0).checked_add(Span::new().nanoseconds(999)).unwrap();
+    assert_eq!(current(&*store, almost).await, sorted(vec![short.token, long.token]));
+
+    let unknown = Write::RevokeSession(TokenHash::of("unknown"));
+    committed(&*store, writes([Write::RevokeSession(long.token), unknown])).await;
+    assert_eq!(store.session(long.token).await.unwrap(), None);
+    assert_eq!(current(&*store, now).await, [short.token]);
+}
+
+/// `Write::RevokeSessionsOf` ends all sessions of the user and no other's.
+pub async fn of_a_user_are_revoked_together(store: Arc<dyn Storage>) {
+    let (one, other) = (Id::random(), Id::random());
+    let theirs = [session(&one, "a"), session(&one, "b")];
+    let kept = session(&other, "c");
+    let all = theirs.iter().chain([&kept]).map(|session| Write::PutSession(session.clone()));
+    committed(&*store, writes(all)).await;
+    committed(&*store, writes([Write::RevokeSessionsOf(one), Write::RevokeSessionsOf(Id::random())])).await;
+    for session in &theirs {
+        assert_eq!(store.session(session.token).await.unwrap(), None);
+    }
+    assert_eq!(store.sessions(now()).await.unwrap(), std::slice::from_ref(&kept));
+    // A session that began after that is not ended by it.
+    let again = session(&kept.user_id, "d");
+    let txn = writes([Write::RevokeSessionsOf(kept.user_id), Write::PutSession(again.clone())]);
+    committed(&*store, txn).await;
+    assert_eq!(store.sessions(now()).await.unwrap(), [again]);
+}
