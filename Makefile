@@ -47,7 +47,7 @@ test: test-rust test-examples test-python ## Every test of every language, with 
 
 .PHONY: test-rust
 test-rust: postgres build
-	$(CARGO) test --locked $(PACKAGES)
+	$(CARGO) test --locked --no-fail-fast $(PACKAGES)
 
 .PHONY: test-examples
 test-examples: build
