@@ -76,6 +76,11 @@ postgres:
 	$(PYTHON) -m pip install -q --disable-pip-version-check -r $<
 	touch $@
 
+.PHONY: bench
+bench: ## Measure side by side with nginx
+	command -v nginx >/dev/null || scripts/install nginx-light
+	$(CARGO) run --locked --release -p benches --bin bench
+
 .PHONY: deny
 deny: ## Licences, sources and banned crates (needs cargo-deny)
 	$(CARGO) deny --locked check bans licenses sources
