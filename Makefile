@@ -47,7 +47,7 @@ test: test-rust test-examples test-python ## Every test of every language, with 
 
 .PHONY: test-rust
 test-rust: postgres build
-	$(CARGO) test --locked $(PACKAGES)
+	$(CARGO) test --locked --no-fail-fast $(PACKAGES)
 
 .PHONY: test-examples
 test-examples: build
@@ -75,6 +75,11 @@ postgres:
 	python3 -m venv .venv
 	$(PYTHON) -m pip install -q --disable-pip-version-check -r $<
 	touch $@
+
+.PHONY: bench
+bench: ## Measure side by side with nginx
+	command -v nginx >/dev/null || scripts/install nginx-light
+	$(CARGO) run --locked --release -p benches --bin bench
 
 .PHONY: deny
 deny: ## Licences, sources and banned crates (needs cargo-deny)

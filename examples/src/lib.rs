@@ -1,4 +1,6 @@
-//! What the examples share: a provider that needs no key and no network.
+//! What the examples share: a provider that needs no key and no network, and a store of their own.
+
+mod file_store;
 
 use std::{convert::Infallible, net::SocketAddr, time::Duration};
 
@@ -8,6 +10,8 @@ use hyper::{Request, Response, body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+
+pub use file_store::FileStore;
 
 /// Starts a provider on a free port of this machine that answers every chat, and shows which key it was sent.
 ///

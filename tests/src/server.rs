@@ -321,7 +321,7 @@ pub fn binary(name: &str) -> PathBuf {
 }
 
 /// A port of loopback that was free a moment ago.
-fn free_address() -> SocketAddr {
+pub fn free_address() -> SocketAddr {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
 }
 

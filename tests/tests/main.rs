@@ -9,6 +9,7 @@ mod crash;
 mod faults;
 mod inference;
 mod input;
+mod journey;
 mod lifecycle;
 mod references;
 mod resources;

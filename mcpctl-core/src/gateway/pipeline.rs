@@ -18,7 +18,7 @@ use super::{
     answer::Answer,
     destination::{CallerHeaders, Destination},
     relay::Relay,
-    transport::{Transport, describe},
+    transport::{Fault, Transport, describe},
 };
 use crate::{
     adapter::{Api, Codec, DecodeContext, ProviderRequest},
@@ -414,7 +414,7 @@ async fn within<T>(destination: &Destination, work: impl Future<Output = T>) -> 
     })
 }
 
-fn unreachable(destination: &Destination, fault: &hyper_util::client::legacy::Error) -> Error {
+fn unreachable(destination: &Destination, fault: &Fault) -> Error {
     let what = if fault.is_connect() { "the provider cannot be reached" } else { "the provider broke off" };
     provider_error(destination, &format!("{what}: {}", describe(fault)))
 }

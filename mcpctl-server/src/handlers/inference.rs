@@ -1,6 +1,6 @@
 //! Calling Llms.
 
-use hyper::{HeaderMap, Request, Response, StatusCode, body::Incoming};
+use hyper::{HeaderMap, Response, StatusCode};
 use mcpctl_core::{
     Principal,
     adapter::Api,
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::{
     app::App,
-    request::read_body,
+    request::{Input, read_body},
     respond::{Body, Refusal, json_response},
 };
 
@@ -19,7 +19,7 @@ pub(crate) async fn call(
     who: &Principal,
     target: Target<'_>,
     api: Api,
-    request: Request<Incoming>,
+    request: Input<'_>,
 ) -> Result<Response<Body>, Refusal> {
     let headers = if api.is_anthropic() { request.headers().clone() } else { HeaderMap::new() };
     let body = read_body(request).await?;

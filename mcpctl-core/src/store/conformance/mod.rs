@@ -9,13 +9,13 @@
 //! # });
 //! ```
 //!
-//! Each property is a public function too, so that one that fails can be run alone. Every one wants an empty
+//! [`PROPERTIES`] lists them, and each is a public function too, so that one that fails can be run alone. Every one wants an empty
 //! store of its own, panics when the store does not have the property, and must run in a tokio runtime, with
 //! timers; one with several threads finds more.
 
 #![expect(clippy::unwrap_used, reason = "a suite of tests tells what failed by panicking")]
 
-use std::sync::Arc;
+use std::{pin::Pin, sync::Arc};
 
 use serde_json::{Value, json};
 
@@ -31,49 +31,95 @@ pub mod sessions;
 pub mod transactions;
 pub mod values;
 
+/// A property that every store has.
+pub struct Property {
+    /// The path of its function below this module: `objects::starts_empty`.
+    pub name: &'static str,
+    check: fn(Arc<dyn Storage>) -> Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl Property {
+    /// Checks it on a new, empty store.
+    ///
+    /// # Panics
+    ///
+    /// When the store lacks it.
+    pub async fn check(&self, store: Arc<dyn Storage>) {
+        (self.check)(store).await;
+    }
+}
+
 /// Runs the whole suite. `open` gives a new, empty store each time.
 ///
 /// # Panics
 ///
 /// When the store lacks a property.
 pub async fn run_all(open: impl AsyncFn() -> Arc<dyn Storage>) {
-    objects::starts_empty(open().await).await;
-    objects::come_back_as_written(open().await).await;
-    objects::are_listed_by_the_bytes_of_their_names(open().await).await;
-    objects::are_replaced_by_id_and_may_change_their_name(open().await).await;
-    objects::share_no_name_within_a_kind(open().await).await;
+    for property in PROPERTIES {
+        property.check(open().await).await;
+    }
+}
 
-    transactions::grow_the_revision_by_one(open().await).await;
-    transactions::check_versions(open().await).await;
-    transactions::check_that_names_are_absent(open().await).await;
-    transactions::check_that_kinds_are_unchanged(open().await).await;
-    transactions::change_nothing_when_refused(open().await).await;
-    transactions::write_in_order(open().await).await;
+macro_rules! properties {
+    ($($module:ident { $($name:ident,)+ })+) => {
+        /// The whole suite, in the order in which properties build on one another.
+        pub const PROPERTIES: &[Property] = &[$($(
+            Property {
+                name: concat!(stringify!($module), "::", stringify!($name)),
+                check: |store| Box::pin($module::$name(store)),
+            },
+        )+)+];
+    };
+}
 
-    changes::tell_of_every_object_once_as_it_is_now(open().await).await;
-    changes::tell_of_deletions(open().await).await;
-    changes::tell_of_sessions(open().await).await;
-
-    concurrency::one_writer_of_a_version_wins(open().await).await;
-    concurrency::one_of_many_creations_wins(open().await).await;
-    concurrency::commits_on_different_objects_all_happen(open().await).await;
-    concurrency::changes_show_whole_commits(open().await).await;
-    concurrency::commits_that_are_dropped_are_whole_or_absent(open().await).await;
-
-    values::come_back_as_written(open().await).await;
-    sessions::last_until_they_expire_or_are_revoked(open().await).await;
-    sessions::of_a_user_are_revoked_together(open().await).await;
-
-    events::come_back_newest_first(open().await).await;
-    events::are_found_by_every_filter(open().await).await;
-    events::are_read_in_pages(open().await).await;
-    events::are_appended_once(open().await).await;
-    events::of_a_transaction_share_its_fate(open().await).await;
-
-    oddities::any_text_is_kept(open().await).await;
-    oddities::large_specs_are_kept(open().await).await;
-    oddities::numbers_are_kept(open().await).await;
-    oddities::times_are_kept_to_the_microsecond(open().await).await;
+properties! {
+    objects {
+        starts_empty,
+        come_back_as_written,
+        are_listed_by_the_bytes_of_their_names,
+        are_replaced_by_id_and_may_change_their_name,
+        share_no_name_within_a_kind,
+    }
+    transactions {
+        grow_the_revision_by_one,
+        check_versions,
+        check_that_names_are_absent,
+        check_that_kinds_are_unchanged,
+        change_nothing_when_refused,
+        write_in_order,
+    }
+    changes {
+        tell_of_every_object_once_as_it_is_now,
+        tell_of_deletions,
+        tell_of_sessions,
+    }
+    concurrency {
+        one_writer_of_a_version_wins,
+        one_of_many_creations_wins,
+        commits_on_different_objects_all_happen,
+        changes_show_whole_commits,
+        commits_that_are_dropped_are_whole_or_absent,
+    }
+    values {
+        come_back_as_written,
+    }
+    sessions {
+        last_until_they_expire_or_are_revoked,
+        of_a_user_are_revoked_together,
+    }
+    events {
+        come_back_newest_first,
+        are_found_by_every_filter,
+        are_read_in_pages,
+        are_appended_once,
+        of_a_transaction_share_its_fate,
+    }
+    oddities {
+        any_text_is_kept,
+        large_specs_are_kept,
+        numbers_are_kept,
+        times_are_kept_to_the_microsecond,
+    }
 }
 
 /// An Llm with a small spec.
