@@ -220,3 +220,89 @@ async fn the_model_is_free_below_an_llms_own_path() {
     }
     assert!(!answer::text().is_empty());
 }
+
+/// The events of a whole stream in Anthropic's format.
+fn message_events(text: &str) -> Vec<Value> {
+    let data = text.split("\n\n").filter(|event| !event.is_empty()).map(|event| {
+        let (name, data) = event.split_once('\n').unwrap();
+        let data: Value = serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap();
+        assert_eq!(Some(data["type"].as_str().unwrap()), name.strip_prefix("event: "));
+        data
+    });
+    data.collect()
+}
+
+#[tokio::test]
+async fn a_message_to_an_openai_format_provider_is_translated() {
+    let (_server, admin, provider) = with_llms().await;
+    for path in ways("openai", "messages") {
+        let mut body = messages("openai");
+        body["system"] = "be brief".into();
+        body["top_k"] = 5.into();
+        let request = admin.request("POST", &path).header("anthropic-beta", "one").json(&body);
+        let reply = admin.send(request).await;
+        let answer = reply.expect(200);
+        assert_eq!(answer["content"], json!([{"type": "text", "text": answer::text()}]));
+        assert_eq!((&answer["type"], &answer["stop_reason"]), (&json!("message"), &json!("end_turn")));
+        assert_eq!(
+            (&answer["usage"]["input_tokens"], &answer["usage"]["output_tokens"]),
+            (&json!(9), &json!(5))
+        );
+        assert_eq!(reply.header("x-mcpctl-dropped"), "top_k");
+        let sent = provider.last();
+        assert_eq!((sent.path.as_str(), sent.header("anthropic-beta")), ("/v1/chat/completions", None));
+        assert_eq!(sent.json()["messages"][0], json!({"role": "system", "content": "be brief"}));
+        body["stream"] = true.into();
+        let reply = admin.post(&path, &body).await;
+        assert_eq!(reply.header("content-type"), "text/event-stream");
+        let events = message_events(&reply.text());
+        let text: String = events.iter().filter_map(|event| event["delta"]["text"].as_str()).collect();
+        assert_eq!(text, answer::text());
+        let last = &events[events.len() - 2];
+        assert_eq!((&last["usage"]["input_tokens"], &last["usage"]["output_tokens"]), (&json!(9), &json!(5)));
+        assert_eq!(events.last().unwrap()["type"], "message_stop");
+        assert_eq!(provider.last().json()["stream_options"]["include_usage"], true);
+        let event = last_call(&admin).await;
+        assert_eq!(
+            [&event["promptTokens"], &event["completionTokens"], &event["finishReason"]],
+            [&json!(9), &json!(5), &json!("stop")],
+            "{event}"
+        );
+    }
+    admin.patch("/api/v1/llms/openai", &json!({"extraConfig": {"strict": true}})).await.expect(200);
+    let mut strict = messages("openai");
+    strict["top_k"] = 5.into();
+    assert!(admin.post("/v1/messages", &strict).await.anthropic_error(400).contains("top_k"));
+}
+
+#[tokio::test]
+async fn a_translated_stream_that_breaks_off_is_no_finished_message() {
+    let (_server, admin, provider) = with_llms().await;
+    let mut body = messages("openai");
+    body["stream"] = true.into();
+    for fault in [Fault::NoFinish, Fault::Truncated, Fault::Reset, Fault::ErrorFrame] {
+        provider.misbehave(fault);
+        let events = message_events(&admin.post("/v1/messages", &body).await.text());
+        assert_eq!(events.last().unwrap()["type"], "error", "{fault}");
+        let stops =
+            events.iter().filter(|event| event["type"] == "message_stop" || event["type"] == "message_delta");
+        assert_eq!(stops.count(), 0, "{fault}: {events:#?}");
+    }
+    for (fault, status) in
+        [(Fault::Status(400), 400), (Fault::Status(401), 502), (Fault::Status(429), 429), (Fault::Html, 502)]
+    {
+        provider.misbehave(fault);
+        for llm in ["openai", "anthropic"] {
+            let mut body = body.clone();
+            body["model"] = llm.into();
+            let reply = admin.post("/v1/messages", &body).await;
+            assert_eq!(
+                (reply.status, &reply.json()["type"]),
+                (status, &json!("error")),
+                "{llm} {fault}: {}",
+                reply.text()
+            );
+            assert_eq!(reply.header("retry-after"), if status == 429 { "7" } else { "" });
+        }
+    }
+}

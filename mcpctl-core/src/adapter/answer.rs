@@ -17,6 +17,8 @@ pub struct DecodeContext {
     pub(super) strip_usage: bool,
     /// Names of tools that had to be changed for the provider: the provider's → the caller's.
     pub(super) names: HashMap<String, String>,
+    /// The same for tools that had to be changed on the way to a chat request.
+    pub(super) caller_names: HashMap<String, String>,
 }
 
 /// A whole answer.

@@ -5,6 +5,7 @@ use super::{
     Adapter, Api, DecodeContext, Decoded, ProviderError, ProviderRequest, Settings, StreamDecoder, Summary,
     events::{self, Flavour},
     failure::{self, Shape},
+    inbound::{self, InboundStream, MessageEvents},
     openai,
 };
 use crate::{Error, ErrorKind, Result, resource::LlmType, wire::ChatRequest};
@@ -26,6 +27,8 @@ enum Passage {
     Chat,
     /// The provider speaks the API: bytes pass through.
     Native,
+    /// The provider does not: by way of chat completions.
+    Translated,
 }
 
 impl Codec {
@@ -45,6 +48,7 @@ impl Codec {
             (Api::Embeddings, Adapter::OpenAi) => Passage::Native,
             (Api::Responses, _) if ty == LlmType::OpenAi => Passage::Native,
             (Api::Messages | Api::CountTokens, Adapter::Anthropic) => Passage::Native,
+            (Api::Messages, Adapter::OpenAi) => Passage::Translated,
             _ => return Err(unsupported()),
         };
         Ok(Self { api, adapter, passage })
@@ -53,7 +57,7 @@ impl Codec {
     /// The path below the provider's base URL; see [`Adapter::endpoint`].
     pub const fn path(self) -> &'static str {
         match (self.api, self.passage) {
-            (Api::ChatCompletions, _) => self.adapter.chat_path(),
+            (Api::ChatCompletions, _) | (_, Passage::Translated) => self.adapter.chat_path(),
             (api, _) => api.path(),
         }
     }
@@ -81,7 +85,24 @@ impl Codec {
                 let defaults = settings.defaults.filter(|_| takes_defaults);
                 Ok(openai::encode(request, &Settings { defaults, ask_usage: false, ..*settings }))
             }
+            Passage::Translated => self.translate(request, settings),
         }
+    }
+
+    fn translate(self, request: &ChatRequest, settings: &Settings<'_>) -> Result<ProviderRequest> {
+        let translated = inbound::translate_message(request, settings)?;
+        let chat = ChatRequest::scan(&translated.body)?;
+        let mut sent = self.adapter.encode(&chat, settings)?;
+        let mut dropped = translated.dropped;
+        dropped.append(&mut sent.dropped);
+        if settings.strict && !dropped.is_empty() {
+            let list = dropped.join(", ");
+            return Err(Error::invalid(format!("this provider cannot be told in full: {list}")));
+        }
+        // Usage is part of the caller's format, whoever asked for it.
+        (sent.context.include_usage, sent.context.strip_usage) = (true, false);
+        sent.context.caller_names = translated.names;
+        Ok(ProviderRequest { dropped, ..sent })
     }
 
     /// A whole successful answer, in the caller's format.
@@ -97,6 +118,10 @@ impl Codec {
             // What was counted was not spent.
             (Passage::Native, Api::CountTokens) => watched(body, context, |_, _| {}),
             (Passage::Native, _) => openai::decode(body, context),
+            (Passage::Translated, _) => {
+                let Decoded { body, summary } = self.adapter.decode(body, context)?;
+                Ok(Decoded { body: inbound::encode_message(&body, context)?, summary })
+            }
         }
     }
 
@@ -111,6 +136,11 @@ impl Codec {
         match (self.passage, self.api) {
             (Passage::Native, Api::Messages) => StreamDecoder::events(Flavour::Messages, context),
             (Passage::Native, Api::Responses) => StreamDecoder::events(Flavour::Responses, context),
+            (Passage::Translated, _) => {
+                let inner = self.adapter.stream(context.clone());
+                let writer = Box::<MessageEvents>::default();
+                StreamDecoder::inbound(InboundStream::new(inner, context, writer))
+            }
             _ => self.adapter.stream(context),
         }
     }

@@ -11,7 +11,10 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::*;
-use crate::wire::{ChatRequest, SseDecoder};
+use crate::{
+    resource::LlmType,
+    wire::{ChatRequest, SseDecoder},
+};
 
 /// What every row of the translation is called; a case's name begins with its row.
 const ROWS: &[&str] = &[
@@ -60,6 +63,37 @@ const ROWS: &[&str] = &[
     "error-html",
 ];
 
+/// The same for callers of Anthropic's API at providers of OpenAI's format.
+const INBOUND_ROWS: &[&str] = &[
+    "request-system",
+    "request-turns",
+    "request-parts",
+    "request-tool-results",
+    "request-tool-use",
+    "request-thinking",
+    "request-tools",
+    "request-tool-choice",
+    "request-parallel",
+    "request-parameters",
+    "request-format",
+    "request-dropped",
+    "request-names",
+    "response-basics",
+    "response-tools",
+    "response-thinking",
+    "response-finish",
+    "response-usage",
+    "stream-text",
+    "stream-tools",
+    "stream-text-after-tools",
+    "stream-finish",
+    "stream-usage",
+    "stream-thinking",
+    "stream-cut-off",
+    "stream-error",
+    "error",
+];
+
 #[derive(Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 struct CaseSettings {
@@ -71,6 +105,8 @@ struct CaseSettings {
     defaults: Option<Map<String, Value>>,
     include_usage: bool,
     status: u16,
+    #[serde(rename = "type")]
+    ty: LlmType,
 }
 
 impl Default for CaseSettings {
@@ -84,11 +120,25 @@ impl Default for CaseSettings {
             defaults: None,
             include_usage: false,
             status: 400,
+            ty: LlmType::OpenAi,
         }
     }
 }
 
+/// Which format the caller speaks, which the provider, and the rows in between.
+struct Direction {
+    caller: &'static str,
+    provider: &'static str,
+    rows: &'static [&'static str],
+}
+
+const DIRECTIONS: [Direction; 2] = [
+    Direction { caller: "openai", provider: "anthropic", rows: ROWS },
+    Direction { caller: "anthropic", provider: "openai", rows: INBOUND_ROWS },
+];
+
 struct Case {
+    direction: &'static Direction,
     name: String,
     folder: PathBuf,
     settings: CaseSettings,
@@ -120,13 +170,22 @@ impl Case {
         assert_eq!(sorted(&got), sorted(&wanted), "{}/{file}: order of keys", self.name);
     }
 
+    fn codec(&self) -> Codec {
+        match self.direction.caller {
+            "openai" => Codec::new(Api::ChatCompletions, LlmType::Anthropic),
+            _ => Codec::new(Api::Messages, self.settings.ty),
+        }
+        .unwrap()
+    }
+
     fn run(&mut self) {
+        let Direction { caller, provider, .. } = self.direction;
         let mut context = DecodeContext::new(&self.settings.llm, &self.settings.model, self.settings.created)
             .with_usage(self.settings.include_usage);
-        if let Some(body) = self.bytes("request.openai.json") {
+        if let Some(body) = self.bytes(&format!("request.{caller}.json")) {
             match self.encode(&body) {
                 Ok(sent) => {
-                    self.compare("request.anthropic.json", &sent.body);
+                    self.compare(&format!("request.{provider}.json"), &sent.body);
                     let dropped = self.json("dropped.json").unwrap_or_else(|| Value::Array(Vec::new()));
                     assert_eq!(Value::from(sent.dropped), dropped, "{}: dropped", self.name);
                     context = sent.context;
@@ -143,18 +202,24 @@ impl Case {
                 }
             }
         }
-        if let Some(body) = self.bytes("response.anthropic.json") {
-            let answer = Adapter::Anthropic.decode(&body, &context).unwrap();
-            self.compare("response.openai.json", &answer.body);
+        if let Some(body) = self.bytes(&format!("response.{provider}.json")) {
+            match self.codec().decode(&body, &context) {
+                Ok(answer) => self.compare(&format!("response.{caller}.json"), &answer.body),
+                Err(error) => {
+                    let wanted = self.bytes("response.error.txt").unwrap_or_default();
+                    let wanted = String::from_utf8_lossy(wanted.trim_ascii()).into_owned();
+                    assert_eq!(error.message(), wanted, "{}: the answer's fault", self.name);
+                }
+            }
         }
-        if let Some(body) = self.bytes("stream.anthropic.sse") {
+        if let Some(body) = self.bytes(&format!("stream.{provider}.sse")) {
             self.stream(&body, &context);
         }
-        if let Some(body) = self.bytes("error.anthropic.body") {
-            let error = Adapter::Anthropic.decode_error(self.settings.status, &body, &self.settings.llm);
+        if let Some(body) = self.bytes(&format!("error.{provider}.body")) {
+            let error = self.codec().decode_error(self.settings.status, &body, &self.settings.llm);
             let body: Value = serde_json::from_slice(&error.body_json).unwrap();
             let got = serde_json::json!({"status": error.status, "body": body});
-            self.compare("error.openai.json", got.to_string().as_bytes());
+            self.compare(&format!("error.{caller}.json"), got.to_string().as_bytes());
         }
         let files = fs::read_dir(&self.folder).unwrap().map(|file| file.unwrap().file_name());
         let files: BTreeSet<String> = files.map(|name| name.to_string_lossy().into_owned()).collect();
@@ -169,14 +234,15 @@ impl Case {
             strict: self.settings.strict,
             defaults: self.settings.defaults.as_ref(),
             created: self.settings.created,
+            ty: Some(self.settings.ty),
             ..Settings::default()
         };
-        Adapter::Anthropic.encode(&ChatRequest::scan(body)?, &settings)
+        self.codec().encode(&ChatRequest::scan(body)?, &settings)
     }
 
     fn stream(&mut self, body: &Bytes, context: &DecodeContext) {
         let run = |size: usize| {
-            let mut decoder = Adapter::Anthropic.stream(context.clone());
+            let mut decoder = self.codec().stream(context.clone());
             let mut out = Vec::new();
             for read in body.chunks(size) {
                 decoder.push(Bytes::copy_from_slice(read), &mut out);
@@ -188,10 +254,15 @@ impl Case {
         for size in [1, 7, 100] {
             assert_eq!(run(size), (got.clone(), summary.clone()), "{}: reads of {size} bytes", self.name);
         }
-        let wanted = self.bytes("stream.openai.sse").unwrap_or_default();
+        let wanted = self.bytes(&format!("stream.{}.sse", self.direction.caller)).unwrap_or_default();
         assert_eq!(events(&got), events(&wanted), "{}\n{}", self.name, String::from_utf8_lossy(&got));
         let text = String::from_utf8(got).unwrap();
-        assert!(text.ends_with("data: [DONE]\n\n") && text.matches("[DONE]").count() == 1, "{}", self.name);
+        let ends: &[&str] = match self.direction.caller {
+            "openai" => &["data: [DONE]\n\n"],
+            _ => &["event: message_stop\n", "event: error\n"],
+        };
+        let count: usize = ends.iter().map(|end| text.matches(end).count()).sum();
+        assert_eq!(count, 1, "{}: ends of {text}", self.name);
     }
 }
 
@@ -222,26 +293,30 @@ fn ordered(value: &Value) -> Vec<String> {
 
 #[test]
 fn the_corpus() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/openai-to-anthropic");
-    let mut names = BTreeSet::new();
-    for entry in fs::read_dir(&root).unwrap() {
-        let folder = entry.unwrap().path();
-        if !folder.is_dir() {
-            continue;
+    for direction in &DIRECTIONS {
+        let title = format!("{}-to-{}", direction.caller, direction.provider);
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(&title);
+        let mut names = BTreeSet::new();
+        for entry in fs::read_dir(&root).unwrap() {
+            let folder = entry.unwrap().path();
+            if !folder.is_dir() {
+                continue;
+            }
+            let name = folder.file_name().unwrap().to_string_lossy().into_owned();
+            names.insert(name.clone());
+            let (settings, used) = (CaseSettings::default(), BTreeSet::new());
+            let mut case = Case { direction, name, folder, settings, used };
+            if let Some(settings) = case.json("settings.json") {
+                case.settings = serde_json::from_value(settings).unwrap();
+            }
+            case.run();
         }
-        let name = folder.file_name().unwrap().to_string_lossy().into_owned();
-        names.insert(name.clone());
-        let mut case = Case { name, folder, settings: CaseSettings::default(), used: BTreeSet::new() };
-        if let Some(settings) = case.json("settings.json") {
-            case.settings = serde_json::from_value(settings).unwrap();
+        println!("{} cases of {title}", names.len());
+        for row in direction.rows {
+            assert!(names.iter().any(|name| name.starts_with(row)), "no case for {row}");
         }
-        case.run();
-    }
-    println!("{} cases of openai-to-anthropic", names.len());
-    for row in ROWS {
-        assert!(names.iter().any(|name| name.starts_with(row)), "no case for {row}");
-    }
-    for name in &names {
-        assert!(ROWS.iter().any(|row| name.starts_with(row)), "{name} belongs to no row");
+        for name in &names {
+            assert!(direction.rows.iter().any(|row| name.starts_with(row)), "{name} belongs to no row");
+        }
     }
 }

@@ -71,7 +71,7 @@ impl EventStream {
         if self.done {
             return;
         }
-        if memchr::memchr2(b'\n', b'\r', &input).is_none() {
+        if memchr::memchr2(b'\n', b'\r', &input).is_none() && !self.begun.ends_with(b"\r") {
             // No event can end here: a long line is put together without being looked at again and again.
             self.begun.extend_from_slice(&input);
             return self.check_size(out);

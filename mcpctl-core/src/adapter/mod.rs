@@ -18,6 +18,7 @@ mod codec;
 mod events;
 mod failure;
 mod fields;
+mod inbound;
 mod openai;
 mod provider;
 mod stream;
@@ -31,5 +32,7 @@ pub use stream::StreamDecoder;
 
 #[cfg(test)]
 mod corpus_tests;
+#[cfg(test)]
+mod inbound_property_tests;
 #[cfg(test)]
 mod property_tests;

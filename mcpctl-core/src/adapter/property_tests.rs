@@ -11,12 +11,12 @@ use crate::wire::{ChatRequest, SseDecoder, request::tests::any_json, sse::tests:
 
 const DONE: &[u8] = b"data: [DONE]\n\n";
 
-fn words(words: &'static [&'static str]) -> impl Strategy<Value = Value> {
+pub(super) fn words(words: &'static [&'static str]) -> impl Strategy<Value = Value> {
     proptest::sample::select(words).prop_map(Value::from)
 }
 
 /// An object with some of these keys, each with a likely value or any.
-fn object(fields: Vec<(&'static str, BoxedStrategy<Value>)>) -> BoxedStrategy<Value> {
+pub(super) fn object(fields: Vec<(&'static str, BoxedStrategy<Value>)>) -> BoxedStrategy<Value> {
     let fields: Vec<_> = fields
         .into_iter()
         .map(|(key, value)| {
@@ -28,11 +28,11 @@ fn object(fields: Vec<(&'static str, BoxedStrategy<Value>)>) -> BoxedStrategy<Va
     fields.prop_map(|fields| Value::Object(fields.into_iter().flatten().collect())).boxed()
 }
 
-fn list(item: BoxedStrategy<Value>, most: usize) -> BoxedStrategy<Value> {
+pub(super) fn list(item: BoxedStrategy<Value>, most: usize) -> BoxedStrategy<Value> {
     proptest::collection::vec(item, 0..most).prop_map(Value::from).boxed()
 }
 
-fn text() -> BoxedStrategy<Value> {
+pub(super) fn text() -> BoxedStrategy<Value> {
     prop_oneof![words(&["", " ", "a", "é\n", "t1", "a.b"]), ".{0,6}".prop_map(Value::from)].boxed()
 }
 
@@ -148,7 +148,7 @@ fn event() -> BoxedStrategy<Vec<u8>> {
         .boxed()
 }
 
-fn stream() -> BoxedStrategy<Vec<u8>> {
+pub(super) fn stream() -> BoxedStrategy<Vec<u8>> {
     proptest::collection::vec(event(), 0..8).prop_map(|events| events.concat()).boxed()
 }
 

@@ -4,6 +4,7 @@ use super::{
     DecodeContext, Summary,
     anthropic::AnthropicStream,
     events::{EventStream, Flavour},
+    inbound::InboundStream,
     openai::OpenAiStream,
 };
 
@@ -20,6 +21,7 @@ enum Kind {
     OpenAi(Box<OpenAiStream>),
     Anthropic(Box<AnthropicStream>),
     Events(Box<EventStream>),
+    Inbound(Box<InboundStream>),
 }
 
 impl StreamDecoder {
@@ -35,6 +37,10 @@ impl StreamDecoder {
         Self(Kind::Events(Box::new(EventStream::new(flavour, context))))
     }
 
+    pub(super) fn inbound(stream: InboundStream) -> Self {
+        Self(Kind::Inbound(Box::new(stream)))
+    }
+
     /// Takes the bytes of one read, and adds what is to be sent now to `out`.
     ///
     /// From an OpenAI-format provider these are the same bytes, not a copy: only an event split over reads is put
@@ -44,6 +50,7 @@ impl StreamDecoder {
             Kind::OpenAi(stream) => stream.push(input, out),
             Kind::Anthropic(stream) => stream.push(&input, out),
             Kind::Events(stream) => stream.push(input, out),
+            Kind::Inbound(stream) => stream.push(input, out),
         }
     }
 
@@ -53,6 +60,7 @@ impl StreamDecoder {
             Kind::OpenAi(stream) => stream.finish(out),
             Kind::Anthropic(stream) => stream.finish(out),
             Kind::Events(stream) => stream.finish(out),
+            Kind::Inbound(stream) => stream.finish(out),
         }
     }
 
@@ -62,6 +70,7 @@ impl StreamDecoder {
             Kind::OpenAi(stream) => stream.fail(message, error_type, out),
             Kind::Anthropic(stream) => stream.fail(message, error_type, out),
             Kind::Events(stream) => stream.fail(message, error_type, out),
+            Kind::Inbound(stream) => stream.fail(message, error_type, out),
         }
     }
 
@@ -71,6 +80,7 @@ impl StreamDecoder {
             Kind::OpenAi(stream) => stream.is_done(),
             Kind::Anthropic(stream) => stream.is_done(),
             Kind::Events(stream) => stream.is_done(),
+            Kind::Inbound(stream) => stream.is_done(),
         }
     }
 
@@ -80,6 +90,7 @@ impl StreamDecoder {
             Kind::OpenAi(stream) => stream.summary(),
             Kind::Anthropic(stream) => stream.summary(),
             Kind::Events(stream) => stream.summary(),
+            Kind::Inbound(stream) => stream.summary(),
         }
     }
 }

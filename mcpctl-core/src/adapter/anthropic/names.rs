@@ -6,34 +6,47 @@ use sha2::{Digest, Sha256};
 
 /// The longest name that Anthropic takes.
 const MAX_NAME: usize = 128;
+/// The longest name that OpenAI takes.
+const MAX_OPENAI_NAME: usize = 64;
 
 /// Maps what Anthropic would refuse, the same way every time, so that a later request with the same history gets the
 /// same names and hits the same cache.
-#[derive(Default)]
-pub(super) struct Names {
+pub(in crate::adapter) struct Names {
+    longest: usize,
     to_caller: HashMap<String, String>,
 }
 
+impl Default for Names {
+    fn default() -> Self {
+        Self { longest: MAX_NAME, to_caller: HashMap::new() }
+    }
+}
+
 impl Names {
+    /// For names on their way from Anthropic's format to OpenAI's.
+    pub(in crate::adapter) fn of_openai() -> Self {
+        Self { longest: MAX_OPENAI_NAME, ..Self::default() }
+    }
+
     /// The tool's name for the provider, remembered for the way back.
-    pub(super) fn tool(&mut self, name: String) -> String {
-        if fits(&name) && name.len() <= MAX_NAME {
+    pub(in crate::adapter) fn tool(&mut self, name: String) -> String {
+        if fits(&name) && name.len() <= self.longest {
             return name;
         }
-        let mapped = map(&name);
+        let mapped = map(&name, self.longest);
         self.to_caller.insert(mapped.clone(), name);
         mapped
     }
 
     /// From the provider's names to the caller's.
-    pub(super) fn into_map(self) -> HashMap<String, String> {
+    pub(in crate::adapter) fn into_map(self) -> HashMap<String, String> {
         self.to_caller
     }
 }
 
 /// A call's id for the provider. The answer holds only ids of the provider's own, so there is no way back.
 pub(super) fn call_id(id: String) -> String {
-    if fits(&id) { id } else { map(&id) }
+    if fits(&id) { id } else { map(&id, MAX_NAME) }
 }
 
 fn fits(name: &str) -> bool {
@@ -45,10 +58,13 @@ fn is_allowed(byte: u8) -> bool {
 }
 
 /// Readable, and different for different names: two that differ only in what is replaced have other digests.
-fn map(name: &str) -> String {
+fn map(name: &str, longest: usize) -> String {
     let digest = Sha256::digest(name.as_bytes());
-    let mut mapped: String =
-        name.chars().take(100).map(|c| if u8::try_from(c).is_ok_and(is_allowed) { c } else { '_' }).collect();
+    let mut mapped: String = name
+        .chars()
+        .take(100.min(longest.saturating_sub(17)))
+        .map(|c| if u8::try_from(c).is_ok_and(is_allowed) { c } else { '_' })
+        .collect();
     mapped.push('_');
     for byte in digest.iter().take(8) {
         mapped.push_str(&format!("{byte:02x}"));
