@@ -306,3 +306,30 @@ async fn a_translated_stream_that_breaks_off_is_no_finished_message() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_response_of_a_provider_that_has_none_is_translated() {
+    let (_server, admin, provider) = with_llms().await;
+    for path in ways("anthropic", "responses") {
+        let body = json!({"model": "anthropic", "input": "hi", "instructions": "be brief"});
+        let answer = admin.post(&path, &body).await.expect(200);
+        assert_eq!((&answer["object"], &answer["status"]), (&json!("response"), &json!("completed")));
+        assert_eq!(answer["output"][0]["content"][0]["text"], answer::text());
+        assert_eq!(answer["usage"]["input_tokens_details"]["cached_tokens"], 2);
+        assert_eq!(
+            (provider.last().path.as_str(), &provider.last().json()["system"]),
+            ("/v1/messages", &json!("be brief"))
+        );
+        let kept = json!({"model": "anthropic", "input": "hi", "previous_response_id": "r"});
+        assert!(admin.post(&path, &kept).await.openai_error(400).contains("previous_response_id"));
+        let stream = json!({"model": "anthropic", "input": "hi", "stream": true});
+        let text = admin.post(&path, &stream).await.text();
+        let events = message_events(&text);
+        assert_eq!(events.last().unwrap()["response"]["output"][0]["content"][0]["text"], answer::text());
+        assert!(!text.contains("[DONE]"));
+        provider.misbehave(Fault::Truncated);
+        let events = message_events(&admin.post(&path, &stream).await.text());
+        assert_eq!(events.last().unwrap()["type"], "error");
+        provider.misbehave(None);
+    }
+}

@@ -2,7 +2,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::failure;
 use crate::{Error, ErrorKind, Result};
@@ -19,6 +19,8 @@ pub struct DecodeContext {
     pub(super) names: HashMap<String, String>,
     /// The same for tools that had to be changed on the way to a chat request.
     pub(super) caller_names: HashMap<String, String>,
+    /// What the answer repeats of its request.
+    pub(super) echo: Map<String, Value>,
 }
 
 /// A whole answer.

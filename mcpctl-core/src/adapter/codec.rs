@@ -5,7 +5,7 @@ use super::{
     Adapter, Api, DecodeContext, Decoded, ProviderError, ProviderRequest, Settings, StreamDecoder, Summary,
     events::{self, Flavour},
     failure::{self, Shape},
-    inbound::{self, InboundStream, MessageEvents},
+    inbound::{self, InboundStream, MessageEvents, ResponseEvents},
     openai,
 };
 use crate::{Error, ErrorKind, Result, resource::LlmType, wire::ChatRequest};
@@ -48,7 +48,7 @@ impl Codec {
             (Api::Embeddings, Adapter::OpenAi) => Passage::Native,
             (Api::Responses, _) if ty == LlmType::OpenAi => Passage::Native,
             (Api::Messages | Api::CountTokens, Adapter::Anthropic) => Passage::Native,
-            (Api::Messages, Adapter::OpenAi) => Passage::Translated,
+            (Api::Messages, Adapter::OpenAi) | (Api::Responses, _) => Passage::Translated,
             _ => return Err(unsupported()),
         };
         Ok(Self { api, adapter, passage })
@@ -90,7 +90,10 @@ impl Codec {
     }
 
     fn translate(self, request: &ChatRequest, settings: &Settings<'_>) -> Result<ProviderRequest> {
-        let translated = inbound::translate_message(request, settings)?;
+        let translated = match self.api {
+            Api::Responses => inbound::translate_response(request, settings)?,
+            _ => inbound::translate_message(request, settings)?,
+        };
         let chat = ChatRequest::scan(&translated.body)?;
         let mut sent = self.adapter.encode(&chat, settings)?;
         let mut dropped = translated.dropped;
@@ -101,7 +104,7 @@ impl Codec {
         }
         // Usage is part of the caller's format, whoever asked for it.
         (sent.context.include_usage, sent.context.strip_usage) = (true, false);
-        sent.context.caller_names = translated.names;
+        (sent.context.caller_names, sent.context.echo) = (translated.names, translated.echo);
         Ok(ProviderRequest { dropped, ..sent })
     }
 
@@ -120,7 +123,11 @@ impl Codec {
             (Passage::Native, _) => openai::decode(body, context),
             (Passage::Translated, _) => {
                 let Decoded { body, summary } = self.adapter.decode(body, context)?;
-                Ok(Decoded { body: inbound::encode_message(&body, context)?, summary })
+                let body = match self.api {
+                    Api::Responses => inbound::encode_response(&body, context)?,
+                    _ => inbound::encode_message(&body, context)?,
+                };
+                Ok(Decoded { body, summary })
             }
         }
     }
@@ -138,8 +145,13 @@ impl Codec {
             (Passage::Native, Api::Responses) => StreamDecoder::events(Flavour::Responses, context),
             (Passage::Translated, _) => {
                 let inner = self.adapter.stream(context.clone());
-                let writer = Box::<MessageEvents>::default();
-                StreamDecoder::inbound(InboundStream::new(inner, context, writer))
+                StreamDecoder::inbound(match self.api {
+                    Api::Responses => {
+                        let writer = Box::new(ResponseEvents::new(&context));
+                        InboundStream::new(inner, context, writer)
+                    }
+                    _ => InboundStream::new(inner, context, Box::<MessageEvents>::default()),
+                })
             }
             _ => self.adapter.stream(context),
         }

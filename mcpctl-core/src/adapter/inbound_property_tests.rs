@@ -203,7 +203,8 @@ proptest! {
     #[test]
     fn any_split_gives_the_same_events(bytes in prop_oneof![stream(), calls()], size in 1_usize..60) {
         for codec in [codec(Api::Messages, LlmType::OpenAi), codec(Api::Messages, LlmType::Anthropic),
-                      codec(Api::Responses, LlmType::OpenAi)] {
+                      codec(Api::Responses, LlmType::OpenAi), codec(Api::Responses, LlmType::Vllm),
+                      codec(Api::Responses, LlmType::Anthropic)] {
             let whole = relay(codec, &bytes, usize::MAX);
             prop_assert_eq!(&whole, &relay(codec, &bytes, size), "{}", String::from_utf8_lossy(&bytes));
             prop_assert_eq!(&whole, &relay(codec, &bytes, 1));
@@ -236,6 +237,7 @@ proptest! {
             let _ = codec(Api::Messages, LlmType::OpenAi).decode(&body, &context);
             let _ = codec(Api::Messages, LlmType::Anthropic).decode(&body, &context);
             let _ = codec(Api::Responses, LlmType::OpenAi).decode(&body, &context);
+            let _ = codec(Api::Responses, LlmType::Vllm).decode(&body, &context);
         }
     }
 

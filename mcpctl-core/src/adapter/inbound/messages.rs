@@ -262,7 +262,8 @@ impl Translation {
             body.insert("stream".to_owned(), true.into());
         }
         let body = Value::Object(body).to_string().into();
-        Ok(Translated { body, dropped: self.report.into_names(), names: self.names.into_map() })
+        let (dropped, names) = (self.report.into_names(), self.names.into_map());
+        Ok(Translated { body, dropped, names, echo: Map::new() })
     }
 }
 
