@@ -182,6 +182,21 @@ async fn a_line_of_ten_mebibytes_harms_nobody() {
 }
 
 #[tokio::test]
+async fn a_line_without_end_is_cut_off() {
+    let (server, admin, provider) = with_llms().await;
+    provider.misbehave(Fault::EndlessLine);
+    for ty in TYPES {
+        let reply = admin.infer(ty, &ask(ty)).await;
+        let body = reply.text();
+        assert!(body.ends_with("data: [DONE]\n\n"), "{ty}: it ends, with its mark");
+        assert_eq!(body.matches("\"error\":").count(), 1, "{ty}: with one error frame");
+        assert!(body.len() < 128 << 20, "{ty}: after {} bytes", body.len());
+    }
+    assert!(provider.flooded() < 512 << 20, "{} bytes were taken", provider.flooded());
+    assert!(server.is_running());
+}
+
+#[tokio::test]
 async fn chunks_arrive_as_they_are_made() {
     let (_server, admin, provider) = with_llms().await;
     provider.misbehave(Fault::Endless);

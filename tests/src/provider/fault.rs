@@ -46,6 +46,8 @@ pub enum Fault {
     Endless,
     /// An answer that never ends, written as fast as it is taken.
     Flood,
+    /// A stream whose second line never ends, written as fast as it is taken.
+    EndlessLine,
     /// An answer compressed with gzip, which nobody asked for.
     Compressed,
     /// A stream that begins well and then stalls.
@@ -73,6 +75,7 @@ const NAMED: &[(&str, Fault)] = &[
     ("mixed-lines", Fault::MixedLines),
     ("endless", Fault::Endless),
     ("flood", Fault::Flood),
+    ("endless-line", Fault::EndlessLine),
     ("compressed", Fault::Compressed),
     ("stall", Fault::Stall),
     ("error-frame", Fault::ErrorFrame),

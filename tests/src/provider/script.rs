@@ -167,6 +167,10 @@ impl Answer<'_> {
                 let more = format!("{}\n\n", self.api.delta(self.model, &"x".repeat(4096)));
                 early(vec![Step::Flood(chunked(more.as_bytes()))])
             }
+            Fault::EndlessLine => {
+                let begun = Step::Send(chunked(b"data: {\"id\":\""));
+                early(vec![begun, Step::Flood(chunked(&[b'x'; 64 << 10]))])
+            }
             Fault::ErrorFrame => {
                 streamed(lf(&[stream.text.clone(), vec![self.api.error_event("stub fell over")]].concat()))
             }
