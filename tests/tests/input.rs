@@ -294,3 +294,25 @@ async fn odd_names_in_paths_are_just_not_there() {
     let long = "a".repeat(5000);
     assert_eq!(admin.get(&format!("/api/v1/llms/{long}")).await.status, 404);
 }
+
+#[tokio::test]
+async fn a_refusal_before_the_body_leaves_the_connection_usable() {
+    let (server, admin) = with_llm().await;
+    let body = "{\"model\": \"a\", \"messages\": [{}]}";
+    let mut connection = Connection::open(server.address()).await;
+    for token in ["wrong", admin.token(), "wrong"] {
+        let head = format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Type: text/plain\r\n\
+             Content-Length: {}\r\n\r\n",
+            body.len()
+        );
+        // The body follows in a packet of its own, as many clients send it: the refusal is due before it is there.
+        connection.write(head.as_bytes()).await.unwrap();
+        tokio::task::yield_now().await;
+        connection.write(body.as_bytes()).await.unwrap();
+        let reply =
+            within(Duration::from_secs(5), "the refusal", connection.reply()).await.expect("an answer");
+        assert_eq!(reply.status, if token == "wrong" { 401 } else { 415 });
+        assert_eq!(reply.head.header("connection"), None);
+    }
+}

@@ -5,11 +5,12 @@ mod health;
 mod inference;
 mod resources;
 
-use hyper::{Request, Response, body::Incoming};
+use hyper::Response;
 use mcpctl_core::Principal;
 
 use crate::{
     app::{App, Call},
+    request::Input,
     respond::{Body, Refusal},
     routes::Endpoint,
 };
@@ -20,7 +21,7 @@ pub(crate) async fn dispatch(
     endpoint: Endpoint,
     who: &Principal,
     call: &Call<'_>,
-    request: Request<Incoming>,
+    request: Input<'_>,
 ) -> Result<Response<Body>, Refusal> {
     match endpoint {
         Endpoint::Logout => auth::logout(app, who).await,
@@ -47,7 +48,7 @@ pub(crate) async fn dispatch_open(
     app: &App,
     endpoint: Endpoint,
     call: &Call<'_>,
-    request: Request<Incoming>,
+    request: Input<'_>,
 ) -> Result<Response<Body>, Refusal> {
     match endpoint {
         Endpoint::Healthz => Ok(health::healthz()),
