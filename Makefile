@@ -78,7 +78,6 @@ postgres:
 
 .PHONY: bench
 bench: ## Measure side by side with nginx
-	command -v nginx >/dev/null || scripts/install nginx-light
 	$(CARGO) run --locked --release -p benches --bin bench
 
 .PHONY: deny
