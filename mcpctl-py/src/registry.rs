@@ -2,7 +2,7 @@
 
 use std::{
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -18,7 +18,7 @@ use mcpctl_core::{
 use pyo3::prelude::*;
 use serde_json::{Value, json};
 use tokio::{
-    task::AbortHandle,
+    task::{AbortHandle, spawn_blocking},
     time::{sleep, timeout},
 };
 
@@ -47,8 +47,8 @@ struct Core {
     who: Principal,
     /// What reads the answers that are still coming; they hold on to the database.
     streams: Arc<Mutex<Vec<AbortHandle>>>,
-    /// What closing waits for.
-    store: Weak<dyn Storage>,
+    /// Whose last owner closing waits to be.
+    store: Arc<dyn Storage>,
 }
 
 impl Registry {
@@ -180,14 +180,18 @@ impl Core {
         };
         let builder = registry::Registry::builder(store.clone());
         let registry = key.into_iter().fold(builder, |builder, key| builder.master_key(key)).open().await?;
-        if registry.is_sealed() {
+        let sealed = registry.is_sealed();
+        let gateway = Gateway::new(registry.clone(), GatewaySettings::default())?;
+        let who = registry.root(program);
+        let core = Self { registry, gateway, who, streams: Arc::default(), store };
+        if sealed {
+            // With another key, it can be opened at once.
+            core.close().await?;
             let message = "the master key does not fit the stored values: open the registry with the one that \
                            wrote them";
             return Err(Error::new(ErrorKind::Sealed, message));
         }
-        let gateway = Gateway::new(registry.clone(), GatewaySettings::default())?;
-        let who = registry.root(program);
-        Ok(Self { registry, gateway, who, streams: Arc::default(), store: Arc::downgrade(&store) })
+        Ok(core)
     }
 
     /// The readers that have not ended.
@@ -210,13 +214,15 @@ impl Core {
         let flushed = self.registry.audit().flush(PATIENCE).await;
         let store = self.store.clone();
         drop(self);
-        let gone = async {
-            while store.strong_count() > 0 {
+        let alone = async {
+            while Arc::strong_count(&store) > 1 {
                 sleep(MOMENT).await;
             }
         };
         // A call that another thread waits for keeps it; that is no failure.
-        let _ = timeout(PATIENCE, gone).await;
+        let _ = timeout(PATIENCE, alone).await;
+        // Closing a database is work, and has to be over when we are.
+        spawn_blocking(|| drop(store)).await.map_err(Error::internal)?;
         flushed
     }
 }

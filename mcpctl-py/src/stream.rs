@@ -1,6 +1,9 @@
 //! Answers in chunks.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
@@ -40,8 +43,16 @@ type Chunks = mpsc::Sender<Result<Value>>;
 #[pyclass(frozen, module = "mcpctl")]
 pub(crate) struct ChunkStream {
     process: Process,
-    chunks: Arc<Mutex<mpsc::Receiver<Result<Value>>>>,
+    inbox: Arc<Inbox>,
     reader: AbortHandle,
+}
+
+struct Inbox {
+    chunks: Mutex<mpsc::Receiver<Result<Value>>>,
+    /// The reader came to the end by itself, and was not ended.
+    complete: AtomicBool,
+    /// Nothing more is to be handed out.
+    closed: AtomicBool,
 }
 
 impl ChunkStream {
@@ -74,8 +85,36 @@ impl ChunkStream {
     /// Starts a task that reads. Must be called in the runtime.
     fn read<F: Future<Output = ()> + Send + 'static>(reader: impl FnOnce(Chunks) -> F) -> Self {
         let (sender, receiver) = mpsc::channel(AHEAD);
-        let reader = tokio::spawn(reader(sender)).abort_handle();
-        Self { process: Process::current(), chunks: Arc::new(Mutex::new(receiver)), reader }
+        let inbox = Arc::new(Inbox {
+            chunks: Mutex::new(receiver),
+            complete: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+        });
+        let (reading, told) = (reader(sender.clone()), inbox.clone());
+        let task = tokio::spawn(async move {
+            reading.await;
+            told.complete.store(true, Ordering::Release);
+            // The last to go: whoever finds the channel at its end finds the mark as well.
+            drop(sender);
+        });
+        Self { process: Process::current(), inbox, reader: task.abort_handle() }
+    }
+}
+
+impl Inbox {
+    async fn next(&self) -> Option<Result<Value>> {
+        if self.closed.load(Ordering::Acquire) {
+            return None;
+        }
+        let next = self.chunks.lock().await.recv().await;
+        if next.is_some() || self.complete.load(Ordering::Acquire) {
+            return next;
+        }
+        // Half an answer must not look like a whole one; but who closed it knows.
+        let closed = self.closed.swap(true, Ordering::AcqRel);
+        (!closed).then(|| {
+            Err(Error::new(ErrorKind::Unavailable, "the answer was cut off: the registry has been closed"))
+        })
     }
 }
 
@@ -93,7 +132,7 @@ impl ChunkStream {
 
     fn __next__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         self.process.check().map_err(|error| exception(py, &error))?;
-        let next = wait(py, next(self.chunks.clone()))?;
+        let next = wait(py, self.inbox.next())?;
         item(py, next)?.ok_or_else(|| PyStopIteration::new_err(()))
     }
 
@@ -103,15 +142,16 @@ impl ChunkStream {
 
     fn __anext__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.process.check().map_err(|error| exception(py, &error))?;
-        let chunks = self.chunks.clone();
+        let inbox = self.inbox.clone();
         awaitable(py, async move {
-            let next = next(chunks).await;
+            let next = inbox.next().await;
             move |py: Python<'_>| item(py, next)?.ok_or_else(|| PyStopAsyncIteration::new_err(()))
         })
     }
 
     /// Ends the request; nothing more comes.
     fn close(&self) {
+        self.inbox.closed.store(true, Ordering::Release);
         self.reader.abort();
     }
 
@@ -122,10 +162,6 @@ impl ChunkStream {
     fn __exit__(&self, _type: &Bound<'_, PyAny>, _value: &Bound<'_, PyAny>, _traceback: &Bound<'_, PyAny>) {
         self.close();
     }
-}
-
-async fn next(chunks: Arc<Mutex<mpsc::Receiver<Result<Value>>>>) -> Option<Result<Value>> {
-    chunks.lock().await.recv().await
 }
 
 fn item(py: Python<'_>, next: Option<Result<Value>>) -> PyResult<Option<Py<PyAny>>> {

@@ -43,6 +43,13 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def do_POST(self) -> None:
+        try:
+            self.reply()
+        except ConnectionError:
+            self.server.client_left.set()
+            self.close_connection = True
+
+    def reply(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         self.server.keys.append(self.headers["authorization"])
         self.server.requests.append(body)

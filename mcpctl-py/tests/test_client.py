@@ -94,6 +94,7 @@ def test_leaving_an_iterator_ends_the_request(client: mcpctl.Client, provider: P
     provider.forget()
     with client.infer("pauses", QUESTION, stream=True) as chunks:
         next(chunks)
+    assert list(chunks) == [], "nothing comes after the end"
     assert provider.client_left.wait(5)
 
 
