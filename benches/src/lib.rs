@@ -1,1 +1,22 @@
-//! x
+//! Measures mcpctl side by side with nginx, on one machine, over loopback.
+//!
+//! A [stub provider](stub) answers with bytes that are known beforehand, [load] is made through each
+//! [target](targets) in alternating rounds, and every answer is compared byte for byte. What a target costs is read
+//! from the [system](process), not from the target. The program is `cargo run --release -p benches --bin bench`.
+
+pub mod answers;
+pub mod http;
+pub mod load;
+pub mod machine;
+pub mod process;
+pub mod report;
+pub mod rounds;
+pub mod scenario;
+pub mod stub;
+pub mod targets;
+
+/// What went wrong, in words.
+pub type Fault = Box<dyn std::error::Error + Send + Sync>;
+
+/// The outcome of a step of a measurement.
+pub type Result<T, E = Fault> = std::result::Result<T, E>;

@@ -11,8 +11,8 @@ use crate::{commands, context::Context, failure::Failure, output::Format};
     version,
     arg_required_else_help = true,
     max_term_width = 100,
-    after_help = "Examples:\n  mcpctl login --email admin@localhost\n  mcpctl create secret openai --from-stdin api-key\n  \
-                  mcpctl create llm gpt --type openai --model gpt-4o --api-key-ref openai/api-key\n  mcpctl chat gpt 'Hello'"
+    after_help = "Examples:\n  mcpctl login --email admin@localhost\n  mcpctl create secret openai --from-stdin key\n  \
+                  mcpctl create llm gpt --type openai --model gpt-4o --api-key-ref openai/key\n  mcpctl chat gpt 'Hello'"
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -23,6 +23,7 @@ pub(crate) struct Cli {
 
 /// Flags that every command takes.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
     /// The server to talk to; MCPCTL_URL sets it too
     #[arg(long, global = true, value_name = "URL")]
@@ -100,7 +101,8 @@ mod tests {
         fn check(command: &mut clap::Command) {
             let name = command.get_name().to_owned();
             let help = command.render_help().to_string();
-            assert!(help.contains("Example"), "{name} has no example:\n{help}");
+            let (_, examples) = help.split_once("Example").unwrap_or_else(|| panic!("{name} has no example"));
+            assert!(examples.lines().all(|line| line.chars().count() <= 80), "{name}: {examples}");
             command.get_subcommands_mut().filter(|inner| inner.get_name() != "help").for_each(check);
         }
         let mut command = Cli::command();

@@ -1,6 +1,10 @@
 //! What the user is told when a command fails, and the exit status.
 
-use std::{error::Error as _, io, io::IsTerminal, process::ExitCode};
+use std::{
+    error::Error as _,
+    io::{self, IsTerminal, Write as _},
+    process::ExitCode,
+};
 
 use mcpctl_core::{Error, ErrorKind, client::Unreachable};
 
@@ -57,10 +61,10 @@ impl Failure {
     /// Tells the user, on stderr.
     pub(crate) fn report(&self) -> ExitCode {
         if !self.message.is_empty() {
-            eprintln!("{} {}", label("error:", "31"), safe(&self.message));
+            note(format!("{} {}", label("error:", "31"), safe(&self.message)));
         }
         if let Some(hint) = &self.hint {
-            eprintln!("{} {}", label("hint:", "36"), safe(hint));
+            note(format!("{} {}", label("hint:", "36"), safe(hint)));
         }
         ExitCode::from(self.code)
     }
@@ -68,7 +72,12 @@ impl Failure {
 
 /// A remark on stderr that fails nothing.
 pub(crate) fn warn(message: impl AsRef<str>) {
-    eprintln!("{} {}", label("warning:", "33"), safe(message.as_ref()));
+    note(format!("{} {}", label("warning:", "33"), safe(message.as_ref())));
+}
+
+/// A line on stderr as it is. Nobody may be reading any more, which is no reason to stop.
+pub(crate) fn note(line: impl AsRef<str>) {
+    let _ = writeln!(io::stderr(), "{}", line.as_ref());
 }
 
 /// `text` in bold and the colour of this code, if stderr is a terminal that wants colour.
@@ -124,5 +133,27 @@ impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         // Whoever read our output has had enough, as `head` does: no failure.
         if error.kind() == io::ErrorKind::BrokenPipe { Self::silent(0) } else { Self::new(error.to_string()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_say_what_to_do_next() {
+        let hint = |kind| Failure::from(Error::new(kind, "no")).hint.unwrap_or_default();
+        assert!(hint(ErrorKind::Unauthenticated).contains("mcpctl login"));
+        assert_eq!(hint(ErrorKind::NotFound), "");
+        let unreachable = Error::new(ErrorKind::Unavailable, "no").caused_by(Unreachable::Refused);
+        assert!(Failure::from(unreachable).hint.unwrap_or_default().contains("--daemon-url"));
+        let busy = Error::rate_limited("slow down", std::time::Duration::from_secs(7));
+        assert_eq!(Failure::from(busy).hint.as_deref(), Some("try again in 7 s"));
+    }
+
+    #[test]
+    fn a_closed_pipe_is_no_failure() {
+        let failure = Failure::from(io::Error::from(io::ErrorKind::BrokenPipe)).context("printing");
+        assert_eq!((failure.code, failure.message()), (0, ""));
     }
 }

@@ -30,7 +30,8 @@ pub(crate) fn nearest<'a>(typo: &str, candidates: impl IntoIterator<Item = &'a s
     candidates
         .into_iter()
         .map(|name| (strsim::osa_distance(typo, name), name))
-        .filter(|(distance, name)| *distance <= 1 + name.len() / 4)
+        // One mistake in three letters: a shorter word could be anything.
+        .filter(|(distance, _)| *distance * 3 <= typo.chars().count())
         .min()
         .map(|(_, name)| name)
 }

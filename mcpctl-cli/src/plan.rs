@@ -170,10 +170,21 @@ mod tests {
 
     #[test]
     fn a_diff_shows_lines_and_no_secret() {
-        let llm = stored(json!({"name": "a", "type": "openai", "model": "m", "tier": "fast"}));
-        let wanted =
-            document(kinds::LLMS, json!({"name": "a", "tier": "heavy", "description": "", "url": ""}));
-        insta::assert_snapshot!(diff(&wanted, Some(&llm)).unwrap(), @r#"
+        let llm = json!({"name": "a", "type": "openai", "model": "m", "tier": "fast", "url": "", "description": "",
+                         "apiKeyRef": null, "extraConfig": {}});
+        let wanted = document(kinds::LLMS, json!({"name": "a", "tier": "heavy"}));
+        insta::assert_snapshot!(diff(&wanted, Some(&stored(llm))).unwrap(), @r#"
+        --- llm/a (stored)
+        +++ llm/a (wanted)
+        @@ -2,7 +2,7 @@
+         name: a
+         type: openai
+         model: m
+        -tier: fast
+        +tier: heavy
+         url: ""
+         description: ""
+         apiKeyRef: null
         "#);
         let secret = stored(json!({"name": "s", "backend": "default", "keys": ["k"], "description": ""}));
         let same = document(kinds::SECRETS, json!({"name": "s", "data": {"k": "t0p"}}));

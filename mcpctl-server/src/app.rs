@@ -2,12 +2,16 @@
 
 use std::{convert::Infallible, net::IpAddr, sync::Arc};
 
-use hyper::{HeaderMap, Request, Response, body::Incoming, header::HeaderName};
+use hyper::{
+    HeaderMap, Request, Response, Version,
+    body::Incoming,
+    header::{CONNECTION, EXPECT, HeaderName, HeaderValue},
+};
 use mcpctl_core::{Error, ErrorKind, Principal, Registry, gateway::Gateway, rbac::Permission};
 
 use crate::{
     handlers,
-    request::{bearer, decode_segment, request_id},
+    request::{Input, bearer, decode_segment, finish_body, request_id},
     respond::{Body, Dialect, Refusal},
     routes::{Access, Endpoint, Match, Route, Table},
 };
@@ -51,8 +55,15 @@ impl App {
         let id = request_id(request.headers());
         let dialect = Dialect::of_path(request.uri().path());
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-        let answer = self.answer(request, id.to_str().unwrap_or_default(), peer).await;
+        let old_http = request.version() < Version::HTTP_2;
+        let waits = request.headers().contains_key(EXPECT);
+        let (parts, mut body) = request.into_parts();
+        let input = Request::from_parts(parts, &mut body);
+        let answer = self.answer(input, id.to_str().unwrap_or_default(), peer).await;
         let mut response = answer.unwrap_or_else(|refusal| refusal.into_response(dialect));
+        if old_http && !finish_body(&mut body, waits).await {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         tracing::debug!(
             request_id = id.to_str().unwrap_or_default(),
             %method, path, status = response.status().as_u16(), "answered"
@@ -61,12 +72,7 @@ impl App {
         Ok(response)
     }
 
-    async fn answer(
-        &self,
-        request: Request<Incoming>,
-        id: &str,
-        peer: IpAddr,
-    ) -> Result<Response<Body>, Refusal> {
+    async fn answer(&self, request: Input<'_>, id: &str, peer: IpAddr) -> Result<Response<Body>, Refusal> {
         let path = request.uri().path().to_owned();
         let (route, name) = match self.table.find(request.method(), &path) {
             Match::Found(route, name) => (route, name),
@@ -87,7 +93,7 @@ impl App {
         &self,
         route: &Route,
         call: &Call<'_>,
-        request: Request<Incoming>,
+        request: Input<'_>,
     ) -> Result<Response<Body>, Refusal> {
         if route.endpoint == Endpoint::Login {
             self.check_sealed()?;

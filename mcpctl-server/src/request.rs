@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::{
     HeaderMap, Request, StatusCode,
-    body::Incoming,
+    body::{Body as _, Incoming},
     header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, IF_MATCH},
 };
 use mcpctl_core::{
@@ -21,8 +21,14 @@ use crate::respond::Refusal;
 const MAX_BODY: usize = 10 * 1024 * 1024;
 /// How long a body may take to arrive.
 const BODY_DEADLINE: Duration = Duration::from_secs(60);
+/// How much of a body is read that nobody wants, in bytes, and for how long.
+const MAX_UNWANTED: usize = 256 * 1024;
+const UNWANTED_DEADLINE: Duration = Duration::from_secs(2);
 /// Longer tokens than any of ours are not even hashed.
 const MAX_TOKEN: usize = 1024;
+
+/// A request whose body is on loan: what a handler leaves unread is dealt with once it has answered.
+pub(crate) type Input<'a> = Request<&'a mut Incoming>;
 
 /// The caller's request id when it is sane, else a new one.
 pub(crate) fn request_id(headers: &HeaderMap) -> HeaderValue {
@@ -57,13 +63,13 @@ pub(crate) fn decode_segment(segment: &str) -> Result<String, Refusal> {
 }
 
 /// The body as a strict JSON object.
-pub(crate) async fn json_body(request: Request<Incoming>) -> Result<Spec, Refusal> {
+pub(crate) async fn json_body(request: Input<'_>) -> Result<Spec, Refusal> {
     let body = read_body(request).await?;
     Ok(parse_body(&body)?)
 }
 
 /// The whole body, which must be said to be JSON.
-pub(crate) async fn read_body(request: Request<Incoming>) -> Result<Bytes, Refusal> {
+pub(crate) async fn read_body(request: Input<'_>) -> Result<Bytes, Refusal> {
     check_content_type(request.headers())?;
     let too_large = || {
         let message = format!("the body is larger than {MAX_BODY} bytes");
@@ -81,6 +87,20 @@ pub(crate) async fn read_body(request: Request<Incoming>) -> Result<Bytes, Refus
         Ok(Err(_)) => Err(Error::invalid("the body broke off").into()),
         Err(_) => Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body took too long to arrive")),
     }
+}
+
+/// Reads what is left of a body that was not wanted, so that the connection can serve the next request; false when
+/// that is too much or takes too long, and the connection has to be closed. So it is when the client `waits` to be
+/// told to send its body: reading would tell it to.
+pub(crate) async fn finish_body(body: &mut Incoming, waits: bool) -> bool {
+    if body.is_end_stream() || waits {
+        return body.is_end_stream();
+    }
+    if body.size_hint().lower() > MAX_UNWANTED as u64 {
+        return false;
+    }
+    let rest = Limited::new(body, MAX_UNWANTED).collect();
+    matches!(tokio::time::timeout(UNWANTED_DEADLINE, rest).await, Ok(Ok(_)))
 }
 
 fn check_content_type(headers: &HeaderMap) -> Result<(), Refusal> {
@@ -110,7 +130,7 @@ pub(crate) fn if_match(headers: &HeaderMap) -> Result<Option<i64>, Refusal> {
 }
 
 /// The parameters of a query, decoded; a name that occurs twice is an error.
-pub(crate) fn query(request: &Request<Incoming>) -> Result<Vec<(String, String)>, Refusal> {
+pub(crate) fn query(request: &Input<'_>) -> Result<Vec<(String, String)>, Refusal> {
     let mut parameters: Vec<(String, String)> = Vec::new();
     for (name, value) in url::form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes()) {
         if parameters.iter().any(|(known, _)| *known == name) {

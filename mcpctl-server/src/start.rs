@@ -74,16 +74,19 @@ fn data_dir(config: &Config) -> Result<PathBuf> {
 fn welcome(url: &str, data_dir: &Path, admin: Option<&NewAdmin>) -> String {
     let mut text = format!("mcpctl-server listens on {url} (data in {})\n", data_dir.display());
     let Some(admin) = admin else { return text };
-    text.push_str(&format!("\nThe first user is {}", admin.email));
-    match &admin.generated {
-        Some(password) => {
-            text.push_str(&format!(
-                " with the password\n\n    {}\n\nIt is not shown again.\n",
-                password.expose()
-            ));
-        }
-        None => text.push_str(", with the password from MCPCTL_ADMIN_PASSWORD.\n"),
-    }
+    let Some(password) = &admin.generated else {
+        // Whoever set the password has a script that knows what comes next.
+        text.push_str(&format!(
+            "The first user is {}, with the password from MCPCTL_ADMIN_PASSWORD\n",
+            admin.email
+        ));
+        return text;
+    };
+    text.push_str(&format!(
+        "\nThe first user is {} with the password\n\n    {}\n\nIt is not shown again.\n",
+        admin.email,
+        password.expose()
+    ));
     text.push_str(&format!(
         "\nNext, in another terminal:\n\
          \n    mcpctl --daemon-url {url} login --email {}\n\

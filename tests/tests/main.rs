@@ -1,3 +1,20 @@
-//! Integration tests, in one binary.
+//! Everything that is tested from outside, in one binary.
 
+mod access;
+mod architecture;
+mod audit;
+mod auth;
+mod cluster;
+mod crash;
+mod faults;
+mod inference;
+mod input;
+mod journey;
+mod lifecycle;
+mod metrics;
+mod references;
+mod resources;
+mod routes;
+mod secrets;
 mod store;
+mod streaming;

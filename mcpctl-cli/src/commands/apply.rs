@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::{
     context::Context,
     document::{self, Document},
-    failure::{Failure, warn},
+    failure::{Failure, note, warn},
     output::text::{inline, safe},
     plan::{self, Plan},
 };
@@ -60,7 +60,7 @@ impl Apply {
                 }
                 Err(error) => {
                     failed += 1;
-                    eprintln!("Error applying {what} '{name}': {}", safe(error.message()));
+                    note(format!("Error applying {what} '{name}': {}", safe(error.message())));
                 }
             }
         }
@@ -117,7 +117,7 @@ async fn dry_run(context: &Context, client: &Client, documents: &[Document]) -> 
             }
             Err(error) => {
                 failed += 1;
-                eprintln!("Error comparing {what} '{name}': {}", safe(error.message()));
+                note(format!("Error comparing {what} '{name}': {}", safe(error.message())));
                 continue;
             }
         };
@@ -129,7 +129,7 @@ async fn dry_run(context: &Context, client: &Client, documents: &[Document]) -> 
             Ok(Plan::Unchanged) => context.out.line(format!("Unchanged {what}: {name}"))?,
             Err(failure) => {
                 failed += 1;
-                eprintln!("Error applying {what} '{name}': {}", safe(failure.message()));
+                note(format!("Error applying {what} '{name}': {}", safe(failure.message())));
             }
         }
     }

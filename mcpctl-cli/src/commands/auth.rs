@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 
 use crate::{
     context::Context,
-    failure::Failure,
+    failure::{Failure, note},
     kinds::parse_kind,
     output::{Format, text::inline},
 };
@@ -42,7 +42,7 @@ impl Auth {
         } else {
             context.out.line(if answer.allowed { "yes" } else { "no" })?;
             if !answer.reason.is_empty() {
-                eprintln!("{}", inline(&answer.reason));
+                note(inline(&answer.reason));
             }
         }
         if answer.allowed { Ok(()) } else { Err(Failure::silent(1)) }

@@ -6,7 +6,11 @@ use clap::Args;
 use mcpctl_core::client::Client;
 use serde_json::{Value, json};
 
-use crate::{context::Context, failure::Failure, prompt};
+use crate::{
+    context::Context,
+    failure::{Failure, note},
+    prompt,
+};
 
 /// Talk to an Llm
 #[derive(Debug, Args)]
@@ -61,7 +65,7 @@ impl Chat {
             }
         }
         if asking {
-            eprintln!();
+            note("");
         }
         Ok(())
     }

@@ -3,7 +3,13 @@
 use clap::Args;
 
 use super::apply::find;
-use crate::{context::Context, document, failure::Failure, output::text::inline, plan};
+use crate::{
+    context::Context,
+    document,
+    failure::{Failure, note},
+    output::text::inline,
+    plan,
+};
 
 /// Show what `apply` would change, as a unified diff
 #[derive(Debug, Args)]
@@ -24,11 +30,11 @@ impl Diff {
             let stored = find(&client, document.kind, &document.name).await?;
             let text = plan::diff(&document, stored.as_ref())?;
             if plan::hides(&document) && stored.is_some() {
-                eprintln!(
+                note(format!(
                     "The values in {} '{}' are not compared.",
                     document.kind.singular,
                     inline(&document.name)
-                );
+                ));
             }
             differs |= !text.is_empty();
             context.out.print(&text)?;

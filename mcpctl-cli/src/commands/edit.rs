@@ -5,7 +5,14 @@ use std::{io::Write as _, path::Path, process::Command};
 use clap::Args;
 use serde_json::Value;
 
-use crate::{context::Context, document, failure::Failure, kinds::parse_target, output::manifest, yaml};
+use crate::{
+    context::Context,
+    document,
+    failure::{Failure, note},
+    kinds::parse_target,
+    output::manifest,
+    yaml,
+};
 
 /// Change a resource in your editor
 #[derive(Debug, Args)]
@@ -31,7 +38,7 @@ impl Edit {
         run_editor(file.path())?;
         let after = std::fs::read_to_string(file.path())?;
         if after == before {
-            eprintln!("Nothing was changed.");
+            note("Nothing was changed.");
             return Ok(());
         }
         let kept = |failure: Failure| match file.keep() {

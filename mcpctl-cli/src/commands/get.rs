@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::{
     context::Context,
-    failure::Failure,
+    failure::{Failure, note},
     flags,
     kinds::parse_targets,
     output::{Format, List},
@@ -77,7 +77,7 @@ impl Get {
         if let [(kind, None)] = targets.as_slice() {
             let items = client.list(*kind, &[]).await?;
             if items.is_empty() && matches!(context.format(), Format::Table | Format::Wide) {
-                eprintln!("No {kind} found.");
+                note(format!("No {kind} found."));
             }
             return List::of(*kind, &items, true).print(&context.out, context.format());
         }
@@ -107,7 +107,7 @@ async fn all(context: &Context) -> Result<(), Failure> {
         }
     }
     if found.is_empty() && matches!(context.format(), Format::Table | Format::Wide) {
-        eprintln!("No resources found.");
+        note("No resources found.");
     }
     print_kinds(context, &found, true)
 }
@@ -141,10 +141,13 @@ fn print_kinds(context: &Context, found: &[(Kind, Vec<Spec>)], many: bool) -> Re
 
 const AUDIT_COLUMNS: &[Column] = &[
     Column::with("TIME", |event| event.get("at").map(text_of).unwrap_or_default().chars().take(19).collect()),
-    Column::field("KIND", "kind"),
+    Column::field("KIND", "kind").wide(),
     Column::with("USER", |event| first_of(event, &["user", "email", "userId"])),
     Column::with("ACTION", action),
-    Column::with("RESULT", |event| first_of(event, &["status", "result"])),
+    Column::with("RESULT", |event| match event.get("kind").and_then(Value::as_str) {
+        Some("denied") => "denied".to_owned(),
+        _ => first_of(event, &["status", "result"]),
+    }),
     Column::with("TOOK", |event| {
         event.get("durationMs").map(|ms| format!("{} ms", text_of(ms))).unwrap_or_default()
     }),
@@ -158,13 +161,13 @@ fn first_of(event: &Spec, names: &[&str]) -> String {
     texts.filter(|text| !text.is_empty()).chain(["-".to_owned()]).next().unwrap_or_default()
 }
 
-/// What happened to what: `run llm/gpt`, `edit llms/gpt`, `denied view:secrets`.
+/// What happened to what: `run llm/gpt`, `edit llms/gpt`, `view:secrets`.
 fn action(event: &Spec) -> String {
     let text = |name: &str| event.get(name).map(text_of).unwrap_or_default();
     match text("kind").as_str() {
         "llm_inference_call" => format!("run llms/{}", text("llmName")),
         "resource_change" => format!("{} {}/{}", text("action"), text("resource"), text("name")),
-        "denied" => format!("denied {}", text("permission")),
+        "denied" => text("permission"),
         "secret_reveal" => format!("reveal secrets/{}", text("name")),
         other => other.to_owned(),
     }
@@ -212,9 +215,9 @@ impl AuditQuery {
             }
         }
         if events.is_empty() && matches!(context.format(), Format::Table | Format::Wide) {
-            eprintln!("No audit events found.");
+            note("No audit events found.");
         } else if next.is_some() && self.limit.is_none() {
-            eprintln!("The newest {} events; --limit shows more.", events.len());
+            note(format!("The newest {} events; --limit shows more.", events.len()));
         }
         List { kind: None, columns: AUDIT_COLUMNS, items: &events, many: true }
             .print(&context.out, context.format())

@@ -3,7 +3,7 @@
 use clap::Args;
 use mcpctl_core::{
     ErrorKind,
-    client::{Client, parse_base_url},
+    client::{Client, is_loopback, parse_base_url},
 };
 
 use super::whoami::name_of;
@@ -68,10 +68,7 @@ impl Login {
 
 fn warn_if_readable_on_the_way(url: &str) {
     let Ok(url) = parse_base_url(url) else { return };
-    let here = url.host_str().is_some_and(|host| {
-        host == "localhost" || host.ends_with(".localhost") || host.starts_with("127.") || host == "[::1]"
-    });
-    if url.scheme() == "http" && !here {
+    if url.scheme() == "http" && !is_loopback(&url) {
         warn(format!("{url} is not encrypted: your password can be read on the way"));
     }
 }

@@ -12,13 +12,13 @@ pub struct StreamDecoder(Kind);
 
 #[derive(Debug)]
 enum Kind {
-    OpenAi(OpenAiStream),
+    OpenAi(Box<OpenAiStream>),
     Anthropic(Box<AnthropicStream>),
 }
 
 impl StreamDecoder {
     pub(super) fn openai(context: DecodeContext) -> Self {
-        Self(Kind::OpenAi(OpenAiStream::new(context)))
+        Self(Kind::OpenAi(Box::new(OpenAiStream::new(context))))
     }
 
     pub(super) fn anthropic(context: DecodeContext) -> Self {

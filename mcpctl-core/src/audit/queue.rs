@@ -15,7 +15,7 @@ use crate::{
 
 /// Takes events and writes them in batches. Clones share one queue.
 ///
-/// At most [`LINGER`] of events are in memory alone; when the sink is away they wait, and once
+/// At most 50 milliseconds of events are in memory alone; when the sink is away they wait, and once
 /// the queue is full, [`reserve`](Self::reserve) waits too, and then refuses.
 #[derive(Clone)]
 pub struct AuditQueue {
@@ -72,6 +72,11 @@ impl AuditQueue {
     pub async fn record(&self, event: AuditEvent) -> Result<()> {
         self.reserve().await?.send(event);
         Ok(())
+    }
+
+    /// How many places are taken, by events that wait to be written and by calls that are running.
+    pub fn waiting(&self) -> usize {
+        CAPACITY.saturating_sub(self.messages.capacity())
     }
 
     /// Waits until all that was put into the queue before is in the sink.

@@ -25,4 +25,8 @@ pub use api::{CanI, LoggedIn};
 pub use failure::Unreachable;
 pub use stream::ChatStream;
 pub use token::Token;
-pub use transport::{Client, parse_base_url};
+pub use transport::{Client, is_loopback, parse_base_url};
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;

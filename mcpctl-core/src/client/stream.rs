@@ -164,7 +164,8 @@ mod tests {
     }
 
     async fn all(reads: &[&'static str]) -> (Vec<Value>, Option<Error>) {
-        let reads = Reads(reads.to_vec().into_iter());
+        let owned: Vec<&'static str> = reads.into();
+        let reads = Reads(owned.into_iter());
         let mut stream = ChatStream::new(Box::pin(reads), "http://h".into());
         let mut chunks = Vec::new();
         while let Some(item) = stream.next().await {

@@ -179,7 +179,8 @@ pub fn parse_base_url(text: &str) -> Result<Url> {
     Err(Error::invalid(format!("invalid URL `{text}`: {fault}; {EXAMPLE}")))
 }
 
-fn is_loopback(url: &Url) -> bool {
+/// Whether a URL's host is this very machine.
+pub fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
         Some(Host::Ipv4(ip)) => ip.is_loopback(),
@@ -217,6 +218,20 @@ mod tests {
         for bad in ["", "localhost:3100", "ftp://h", "http://u:pa55@h", "http://h?x=1", "http://h#x", "/a"] {
             let error = parse_base_url(bad).unwrap_err();
             assert!(!error.message().contains("pa55"), "{error}");
+        }
+    }
+
+    #[test]
+    fn loopback_is_told_from_names_that_look_like_it() {
+        for (url, expected) in [
+            ("http://127.8.8.8", true),
+            ("http://[::1]:1", true),
+            ("http://localhost", true),
+            ("http://127.evil.example", false),
+            ("http://localhost.example", false),
+            ("http://10.0.0.1", false),
+        ] {
+            assert_eq!(is_loopback(&Url::parse(url).unwrap()), expected, "{url}");
         }
     }
 

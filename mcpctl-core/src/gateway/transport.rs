@@ -32,6 +32,9 @@ use crate::{
 /// A pool of connections. Clones share it.
 pub(super) type Client = legacy::Client<HttpsConnector<HttpConnector<Resolver>>, Full<Bytes>>;
 
+/// Why a request had no response.
+pub(super) type Fault = legacy::Error;
+
 /// Makes clients: one for each connect timeout in use, since that is a property of the connector.
 pub(super) struct Transport {
     tls: ClientConfig,

@@ -190,11 +190,25 @@ impl ChatRequest {
         out.into()
     }
 
+    /// `stream_options` with the usage asked for; what else is in it stays as it is written.
     fn options_with_usage(&self) -> String {
-        let options = self.raw("stream_options").and_then(|json| serde_json::from_str(json).ok());
-        let mut options: Map<String, Value> = options.unwrap_or_default();
-        options.insert("include_usage".to_owned(), Value::Bool(true));
-        Value::Object(options).to_string()
+        const ASKED: &str = "\"include_usage\":true";
+        let Some(json) = self.raw("stream_options").filter(|json| *json != "null") else {
+            return format!("{{{ASKED}}}");
+        };
+        let fields = fields_of(json).unwrap_or_default();
+        let is_it = |field: &FieldAt| match &field.decoded {
+            Some(key) => &**key == "include_usage",
+            None => json.get(field.key.clone()) == Some("include_usage"),
+        };
+        let (head, middle, tail) = match (fields.iter().find(|field| is_it(field)), fields.is_empty()) {
+            (Some(field), _) => {
+                (json.get(..field.value.start), "true".to_owned(), json.get(field.value.end..))
+            }
+            (None, true) => (Some("{"), ASKED.to_owned(), Some("}")),
+            (None, false) => (Some("{"), format!("{ASKED},"), json.get(1..)),
+        };
+        [head.unwrap_or_default(), &middle, tail.unwrap_or_default()].concat()
     }
 
     fn field(&self, key: &str) -> Option<&FieldAt> {
@@ -273,6 +287,7 @@ fn include_usage_of(json: &str) -> Result<bool> {
     if !json.starts_with('{') {
         return Err(Error::invalid("stream_options: must be an object or null"));
     }
+    fields_of(json).map_err(|error| error.context("stream_options"))?;
     let options: Options = serde_json::from_str(json)
         .map_err(|_| Error::invalid("stream_options.include_usage: must be true or false, once"))?;
     Ok(options.include_usage.unwrap_or_default())
@@ -296,6 +311,10 @@ fn text_of(body: &[u8]) -> Result<&str> {
 
 /// Whether brackets nest deeper than [`MAX_DEPTH`], counted without recursion.
 fn too_deep(mut rest: &[u8]) -> bool {
+    // Most bodies have fewer brackets than levels are allowed, wherever they stand.
+    if memchr::memchr2_iter(b'[', b'{', rest).take(MAX_DEPTH + 1).count() <= MAX_DEPTH {
+        return false;
+    }
     let mut depth = 0_usize;
     while let Some((byte, after)) = rest.split_first() {
         rest = after;
@@ -378,4 +397,4 @@ impl<'a> Visitor<'a> for Fields<'a> {
 
 #[cfg(test)]
 #[path = "request_tests.rs"]
-mod tests;
+pub(crate) mod tests;

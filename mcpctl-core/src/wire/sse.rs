@@ -243,4 +243,4 @@ fn lines(text: &str) -> Cow<'_, str> {
 
 #[cfg(test)]
 #[path = "sse_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -1,6 +1,6 @@
 //! Logging in and out, and asking what one may do.
 
-use hyper::{Request, Response, StatusCode, body::Incoming};
+use hyper::{Response, StatusCode};
 use mcpctl_core::{
     Error, Principal,
     rbac::{Action, Operation, Permission},
@@ -12,15 +12,11 @@ use serde_json::{Value, json};
 
 use crate::{
     app::{App, Call},
-    request::json_body,
+    request::{Input, json_body},
     respond::{Body, Refusal, empty_response, json_response},
 };
 
-pub(crate) async fn login(
-    app: &App,
-    call: &Call<'_>,
-    request: Request<Incoming>,
-) -> Result<Response<Body>, Refusal> {
+pub(crate) async fn login(app: &App, call: &Call<'_>, request: Input<'_>) -> Result<Response<Body>, Refusal> {
     let mut body = json_body(request).await?;
     let mut faults = Faults::default();
     let email = text(&mut body, "email", true, &mut faults);
@@ -48,11 +44,7 @@ pub(crate) fn whoami(app: &App, who: &Principal) -> Result<Response<Body>, Refus
     Ok(json_response(StatusCode::OK, &json!({"user": user})))
 }
 
-pub(crate) async fn can_i(
-    app: &App,
-    who: &Principal,
-    request: Request<Incoming>,
-) -> Result<Response<Body>, Refusal> {
+pub(crate) async fn can_i(app: &App, who: &Principal, request: Input<'_>) -> Result<Response<Body>, Refusal> {
     let mut body = json_body(request).await?;
     let mut faults = Faults::default();
     let action = text(&mut body, "action", true, &mut faults).unwrap_or_default();

@@ -1,6 +1,6 @@
 //! Calling Llms.
 
-use hyper::{Request, Response, StatusCode, body::Incoming};
+use hyper::{Response, StatusCode};
 use mcpctl_core::{
     Principal,
     gateway::{Answer, Target},
@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::{
     app::App,
-    request::read_body,
+    request::{Input, read_body},
     respond::{Body, Refusal, json_response},
 };
 
@@ -17,7 +17,7 @@ pub(crate) async fn infer(
     app: &App,
     who: &Principal,
     name: &str,
-    request: Request<Incoming>,
+    request: Input<'_>,
 ) -> Result<Response<Body>, Refusal> {
     let body = read_body(request).await?;
     Ok(render(app.gateway.chat(who, Target::Named(name), body).await?))
@@ -26,7 +26,7 @@ pub(crate) async fn infer(
 pub(crate) async fn chat_completions(
     app: &App,
     who: &Principal,
-    request: Request<Incoming>,
+    request: Input<'_>,
 ) -> Result<Response<Body>, Refusal> {
     let body = read_body(request).await?;
     Ok(render(app.gateway.chat(who, Target::FromBody, body).await?))

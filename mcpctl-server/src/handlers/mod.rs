@@ -5,11 +5,12 @@ mod health;
 mod inference;
 mod resources;
 
-use hyper::{Request, Response, body::Incoming};
+use hyper::Response;
 use mcpctl_core::Principal;
 
 use crate::{
     app::{App, Call},
+    request::Input,
     respond::{Body, Refusal},
     routes::Endpoint,
 };
@@ -20,9 +21,10 @@ pub(crate) async fn dispatch(
     endpoint: Endpoint,
     who: &Principal,
     call: &Call<'_>,
-    request: Request<Incoming>,
+    request: Input<'_>,
 ) -> Result<Response<Body>, Refusal> {
     match endpoint {
+        Endpoint::Metrics => health::metrics(app, who),
         Endpoint::Logout => auth::logout(app, who).await,
         Endpoint::Whoami => auth::whoami(app, who),
         Endpoint::CanI => auth::can_i(app, who, request).await,
@@ -47,14 +49,15 @@ pub(crate) async fn dispatch_open(
     app: &App,
     endpoint: Endpoint,
     call: &Call<'_>,
-    request: Request<Incoming>,
+    request: Input<'_>,
 ) -> Result<Response<Body>, Refusal> {
     match endpoint {
         Endpoint::Healthz => Ok(health::healthz()),
         Endpoint::Readyz => health::readyz(app).await,
         Endpoint::Version => Ok(health::version()),
         Endpoint::Login => auth::login(app, call, request).await,
-        Endpoint::Logout
+        Endpoint::Metrics
+        | Endpoint::Logout
         | Endpoint::Whoami
         | Endpoint::CanI
         | Endpoint::AuditLogs

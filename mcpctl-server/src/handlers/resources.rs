@@ -1,8 +1,7 @@
 //! Reading and changing resources, of whatever kind.
 
 use hyper::{
-    Request, Response, StatusCode,
-    body::Incoming,
+    Response, StatusCode,
     header::{ETAG, HeaderValue},
 };
 use mcpctl_core::{
@@ -15,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::{
     app::App,
-    request::{if_match, json_body, number, query},
+    request::{Input, if_match, json_body, number, query},
     respond::{Body, Refusal, empty_response, json_response},
 };
 
@@ -26,7 +25,7 @@ pub(crate) async fn list(
     app: &App,
     who: &Principal,
     kind: Kind,
-    request: &Request<Incoming>,
+    request: &Input<'_>,
 ) -> Result<Response<Body>, Refusal> {
     let mut wanted = ListQuery::default();
     for (name, value) in query(request)? {
@@ -46,7 +45,7 @@ pub(crate) async fn list(
 pub(crate) async fn audit_logs(
     app: &App,
     who: &Principal,
-    request: &Request<Incoming>,
+    request: &Input<'_>,
 ) -> Result<Response<Body>, Refusal> {
     let mut wanted = EventQuery { limit: 100, ..EventQuery::default() };
     let time = |name: &str, value: &str| {
@@ -83,7 +82,7 @@ pub(crate) async fn create(
     app: &App,
     who: &Principal,
     kind: Kind,
-    request: Request<Incoming>,
+    request: Input<'_>,
 ) -> Result<Response<Body>, Refusal> {
     let body = json_body(request).await?;
     let created = app.registry.create(who, kind, body).await?;
@@ -95,7 +94,7 @@ pub(crate) async fn get(
     who: &Principal,
     kind: Kind,
     name: &str,
-    request: &Request<Incoming>,
+    request: &Input<'_>,
 ) -> Result<Response<Body>, Refusal> {
     let mut reveal = false;
     for (parameter, value) in query(request)? {
@@ -121,7 +120,7 @@ pub(crate) async fn put(
     who: &Principal,
     kind: Kind,
     name: &str,
-    request: Request<Incoming>,
+    request: Input<'_>,
 ) -> Result<Response<Body>, Refusal> {
     let version = if_match(request.headers())?;
     let body = json_body(request).await?;
@@ -134,7 +133,7 @@ pub(crate) async fn patch(
     who: &Principal,
     kind: Kind,
     name: &str,
-    request: Request<Incoming>,
+    request: Input<'_>,
 ) -> Result<Response<Body>, Refusal> {
     let version = if_match(request.headers())?;
     let body = json_body(request).await?;
@@ -147,7 +146,7 @@ pub(crate) async fn delete(
     who: &Principal,
     kind: Kind,
     name: &str,
-    request: &Request<Incoming>,
+    request: &Input<'_>,
 ) -> Result<Response<Body>, Refusal> {
     app.registry.delete(who, kind, name, if_match(request.headers())?).await?;
     Ok(empty_response(StatusCode::NO_CONTENT))

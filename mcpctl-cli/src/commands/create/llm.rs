@@ -9,10 +9,11 @@ use crate::{context::Context, failure::Failure, flags};
 
 /// Create an Llm: a model endpoint under a name
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  mcpctl create llm gpt --type openai --model gpt-4o --api-key-ref openai/api-key\n  \
-                        mcpctl create llm local --type vllm --model qwen3 --url http://10.0.0.5:8000 --extra maxTokens=4096"
-)]
+#[command(after_help = "Examples:\n  \
+            mcpctl create llm gpt --type openai --model gpt-4o \\\n    \
+            --api-key-ref openai/api-key\n  \
+            mcpctl create llm local --type vllm --model qwen3 \\\n    \
+            --url http://10.0.0.5:8000 --extra maxTokens=4096")]
 pub(crate) struct CreateLlm {
     /// Its name
     name: String,

@@ -13,13 +13,19 @@ use clap::{
 use mcpctl_core::resource::{FieldType, Kind, Spec, text_of};
 
 use super::apply::find;
-use crate::{context::Context, failure::Failure, output::text::inline};
+use crate::{
+    context::Context,
+    failure::Failure,
+    output::{List, text::inline},
+};
 
 /// Create a resource
 #[derive(Debug, Subcommand)]
-#[command(after_help = "Examples:\n  mcpctl create secret openai --from-stdin api-key\n  \
-                        mcpctl create llm gpt --type openai --model gpt-4o --api-key-ref openai/api-key\n  \
-                        mcpctl create user ann@example.com")]
+#[command(after_help = "Examples:\n  \
+            mcpctl create secret openai --from-stdin api-key\n  \
+            mcpctl create llm gpt --type openai --model gpt-4o \\\n    \
+            --api-key-ref openai/api-key\n  \
+            mcpctl create user ann@example.com")]
 pub(crate) enum Create {
     Secret(secret::CreateSecret),
     #[command(alias = "sb")]
@@ -66,8 +72,11 @@ async fn create(
     }
 }
 
-/// `llm 'gpt' created (id: …)`
+/// `llm 'gpt' created (id: …)`, or the resource in the format that was asked for.
 pub(super) fn report(context: &Context, kind: Kind, resource: &Spec, done: &str) -> Result<(), Failure> {
+    if let Some(format) = context.chosen_format() {
+        return List::of(kind, std::slice::from_ref(resource), false).print(&context.out, format);
+    }
     let text = |name: &str| resource.get(name).map(text_of).unwrap_or_default();
     let line = format!("{} '{}' {done} (id: {})", kind.singular, text("name"), text("id"));
     context.out.line(inline(&line))

@@ -9,10 +9,10 @@ use crate::{context::Context, failure::Failure};
 
 /// Create an RBAC definition: roles for subjects
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  mcpctl create rbac readers --subject User:ann@example.com --binding view:llms --binding run:llms:gpt\n  \
-                        mcpctl create rbac auditors --subject User:bob@example.com --operation audit"
-)]
+#[command(after_help = "Examples:\n  \
+            mcpctl create rbac readers --subject User:ann@example.com \\\n    \
+            --binding view:llms --binding run:llms:gpt\n  \
+            mcpctl create rbac auditors --subject User:bob@example.com --operation audit")]
 pub(crate) struct CreateRbac {
     /// Its name
     name: String,

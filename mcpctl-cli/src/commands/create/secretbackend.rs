@@ -9,10 +9,10 @@ use crate::{context::Context, failure::Failure, flags};
 
 /// Create a SecretBackend: a place where secret values live
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  mcpctl create secretbackend bao --type openbao --url https://bao.example:8200 --token-secret bao/token\n  \
-                        mcpctl create secretbackend here --type plaintext --default"
-)]
+#[command(after_help = "Examples:\n  \
+            mcpctl create secretbackend bao --type openbao \\\n    \
+            --url https://bao.example:8200 --token-secret bao/token\n  \
+            mcpctl create secretbackend here --type plaintext --default")]
 pub(crate) struct CreateSecretBackend {
     /// Its name
     name: String,

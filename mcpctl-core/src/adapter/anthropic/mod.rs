@@ -1,19 +1,22 @@
-//! Anthropic's Messages API, version `2023-06-01`.
+//! Anthropic's Messages API, version `2023-06-01`: chat completions are translated to it and back.
+//!
+//! Nothing is lost in silence. A parameter is translated, or it is named in
+//! [`ProviderRequest::dropped`](super::ProviderRequest::dropped), or the request is refused with the name of the
+//! field at fault.
 
+mod blocks;
+mod cache;
+mod content;
+mod fields;
+mod messages;
+mod names;
+mod request;
+mod response;
 mod stream;
+mod thinking;
+mod tools;
+mod usage;
 
-use bytes::Bytes;
-
-use super::{DecodeContext, Decoded, ProviderRequest, Settings};
-use crate::{Error, ErrorKind, Result, wire::ChatRequest};
-
+pub(super) use request::encode;
+pub(super) use response::decode;
 pub(super) use stream::AnthropicStream;
-
-pub(super) fn encode(_request: &ChatRequest, _settings: &Settings<'_>) -> Result<ProviderRequest> {
-    Err(Error::new(ErrorKind::NotImplemented, "the translation to Anthropic is not here yet"))
-}
-
-pub(super) fn decode(body: &Bytes, context: &DecodeContext) -> Result<Decoded> {
-    let _: serde_json::Map<String, serde_json::Value> = context.read_object(body)?;
-    Err(context.provider_error("the translation from Anthropic is not here yet"))
-}

@@ -113,7 +113,7 @@ fn is_field(line: &[u8]) -> bool {
             && name.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')))
 }
 
-/// The lines of `bytes` without their endings; CRLF gives an empty line too many nowhere.
+/// The lines of `bytes` without their endings, be they LF, CR or CRLF.
 fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = bytes;
     std::iter::from_fn(move || {

@@ -45,8 +45,8 @@ pub(in crate::adapter) fn decode(body: &Bytes, context: &DecodeContext) -> Resul
         summary.read_usage(&usage);
     }
     let choices = answer.choices.and_then(|json| serde_json::from_str::<Vec<Choice>>(json.get()).ok());
-    let reasons = choices.into_iter().flatten().filter_map(|choice| choice.finish_reason);
-    summary.finish_reason = reasons.last().as_ref().and_then(Value::as_str).map(str::to_owned);
+    let mut reasons = choices.into_iter().flatten().filter_map(|choice| choice.finish_reason);
+    summary.finish_reason = reasons.next_back().as_ref().and_then(Value::as_str).map(str::to_owned);
     if let Some(error) = answer.error.and_then(|json| serde_json::from_str::<Value>(json.get()).ok()) {
         summary.error = failure::message_in(&serde_json::json!({ "error": error }));
     }

@@ -1,0 +1,90 @@
+# `make help` lists the targets. Everything works on a fresh Debian machine with Rust.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+PYTHON := .venv/bin/python
+EXAMPLES := $(basename $(notdir $(wildcard examples/src/bin/*.rs)))
+# Each must build on its own: features only add.
+CORE_FEATURES := "" sqlite postgres client conformance sqlite,postgres
+PACKAGES := --workspace --exclude mcpctl-py
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: ## Start the server on SQLite in ./.run, and print what to type next
+	$(CARGO) build --locked -p mcpctl-server -p mcpctl-cli -p tests --bins
+	scripts/run
+
+.PHONY: check
+check: lint test ## Everything that must pass before a change is handed in
+
+.PHONY: lint
+lint: fmt clippy doc ## Format, clippy with every set of features, documentation
+
+.PHONY: fmt
+fmt:
+	$(CARGO) fmt --all --check
+
+.PHONY: clippy
+clippy:
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	for features in $(CORE_FEATURES); do \
+		echo "mcpctl-core with features '$$features'"; \
+		$(CARGO) clippy --locked -q -p mcpctl-core --no-default-features --features "$$features" -- -D warnings; \
+	done
+
+.PHONY: doc
+doc:
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
+
+.PHONY: test
+test: test-rust test-examples test-python ## Every test of every language, with what they need
+
+.PHONY: test-rust
+test-rust: postgres build
+	$(CARGO) test --locked --no-fail-fast $(PACKAGES)
+
+.PHONY: test-examples
+test-examples: build
+	for example in $(EXAMPLES); do \
+		echo "example $$example"; \
+		timeout 120 $(CARGO) run --locked -q -p examples --bin "$$example" </dev/null; \
+	done
+
+.PHONY: test-python
+test-python: build .venv/ready
+	$(PYTHON) -m pytest -q tests/python
+
+# The tests start these programs, so they must be there and fresh.
+.PHONY: build
+build:
+	$(CARGO) build --locked $(PACKAGES) --bins
+
+# A real PostgreSQL, of which the tests start a private copy. The package's own service is not used.
+.PHONY: postgres
+postgres:
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || scripts/install postgresql
+
+.venv/ready: tests/python/requirements.txt
+	python3 -c 'import ensurepip, venv' 2>/dev/null || scripts/install python3-venv
+	python3 -m venv .venv
+	$(PYTHON) -m pip install -q --disable-pip-version-check -r $<
+	touch $@
+
+.PHONY: bench
+bench: ## Measure side by side with nginx
+	$(CARGO) run --locked --release -p benches --bin bench
+
+.PHONY: deny
+deny: ## Licences, sources and banned crates (needs cargo-deny)
+	$(CARGO) deny --locked check bans licenses sources
+
+.PHONY: clean
+clean: ## Remove what was built; the data in ./.run stays
+	$(CARGO) clean
+	rm -rf .venv

@@ -1,0 +1,158 @@
+//! The pieces of the hot path, one by one: `cargo bench -p benches [NAME]`.
+//!
+//! Each is run in batches, and the fastest batch counts: what disturbs a machine only ever makes it slower.
+//! `valgrind --tool=callgrind` counts instructions instead: set `MICRO_ONCE` to run one batch only.
+
+use std::{hint::black_box, sync::Arc, time::Instant};
+
+use benches::answers::{self, Shape};
+use bytes::Bytes;
+use mcpctl_core::{
+    Registry,
+    adapter::{Adapter, DecodeContext, Settings},
+    rbac::{Action, Permission},
+    registry::Origin,
+    resource::{Id, Spec, kinds},
+    secret::SecretValue,
+    store::MemoryStore,
+    wire::{ChatRequest, SseDecoder},
+};
+use serde_json::{Value, json};
+
+type Piece<'a> = (&'static str, Box<dyn FnMut() + 'a>);
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let _entered = runtime.enter();
+    let (registry, token) = runtime.block_on(registry());
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    println!("| piece | ns |\n| --- | ---: |");
+    for (name, mut work) in wire_pieces().into_iter().chain(registry_pieces(&registry, &token)) {
+        if wanted.is_empty() || wanted.iter().any(|word| name.contains(word)) {
+            println!("| {name} | {:.0} |", measure(&mut work));
+        }
+    }
+}
+
+/// Nanoseconds of one run.
+fn measure(work: &mut dyn FnMut()) -> f64 {
+    let once = std::env::var_os("MICRO_ONCE").is_some();
+    let time = |work: &mut dyn FnMut(), runs: u32| {
+        let began = Instant::now();
+        (0..runs).for_each(|_| work());
+        began.elapsed().as_secs_f64() * 1e9 / f64::from(runs)
+    };
+    let first = time(work, 100);
+    if once {
+        return first;
+    }
+    // About a millisecond a batch: most fit between two disturbances.
+    let runs = (1e6 / first).clamp(1.0, 100_000.0) as u32;
+    (0..300).map(|_| time(work, runs)).fold(f64::INFINITY, f64::min)
+}
+
+fn wire_pieces() -> Vec<Piece<'static>> {
+    let small = Bytes::from(benches::scenario::body(Shape::Joined, 2048));
+    let large = Bytes::from(benches::scenario::body(Shape::Joined, 32 * 1024));
+    let events: Vec<Bytes> = answers::events().into_iter().map(Bytes::from).collect();
+    let joined = Bytes::from(events[..64].concat());
+    let one = events[0].clone();
+    let settings = Settings { llm_name: "joined", model: "stub-1", ask_usage: true, ..Settings::default() };
+    let scan = |body: Bytes| move || drop(black_box(ChatRequest::scan(black_box(&body))));
+    let encode = |adapter: Adapter, body: Bytes| {
+        let request = ChatRequest::scan(&body).expect("a good request");
+        move || drop(black_box(adapter.encode(black_box(&request), &settings)))
+    };
+    let stream = |read: Bytes, runs: usize| {
+        let mut out = Vec::new();
+        move || {
+            let mut stream = Adapter::OpenAi.stream(DecodeContext::new("joined", "stub-1", 0));
+            for _ in 0..runs {
+                stream.push(black_box(read.clone()), &mut out);
+                out.clear();
+            }
+        }
+    };
+    let whole = Bytes::from(Shape::Plain.body());
+    let context = DecodeContext::new("plain", "stub-1", 0);
+    let decoded = joined.clone();
+    vec![
+        ("request scan, 2 KiB", Box::new(scan(small.clone()))),
+        ("request scan, 32 KiB", Box::new(scan(large.clone()))),
+        ("request rewrite, 2 KiB", Box::new(encode(Adapter::OpenAi, small.clone()))),
+        ("anthropic request, 2 KiB", Box::new(encode(Adapter::Anthropic, small))),
+        ("anthropic request, 32 KiB", Box::new(encode(Adapter::Anthropic, large))),
+        ("answer decode, 600 B", Box::new(move || drop(black_box(Adapter::OpenAi.decode(&whole, &context))))),
+        ("openai stream, 100 reads of 1 event", Box::new(stream(one, 100))),
+        ("openai stream, 1 read of 64 events", Box::new(stream(joined, 1))),
+        (
+            "sse decode, 64 events",
+            Box::new(move || {
+                let mut decoder = SseDecoder::new();
+                decoder.push(black_box(&decoded)).expect("within limits");
+                while let Some(event) = decoder.next_event() {
+                    black_box(event);
+                }
+            }),
+        ),
+    ]
+}
+
+fn registry_pieces<'a>(registry: &'a Registry, token: &'a str) -> Vec<Piece<'a>> {
+    let who = registry.authenticate(token, None).expect("a good token");
+    let llm = registry.snapshot().llm("plain").expect("an llm").clone();
+    let permission = Permission::Resource {
+        action: Action::Run,
+        kind: kinds::LLMS,
+        name: llm.name.clone(),
+        id: Some(llm.id.clone()),
+    };
+    let actor = who.clone();
+    vec![
+        ("snapshot", Box::new(|| drop(black_box(registry.snapshot())))),
+        (
+            "snapshot and authenticate",
+            Box::new(move || drop(black_box(registry.authenticate(black_box(token), Some("request"))))),
+        ),
+        ("rbac decide", Box::new(move || drop(black_box(who.grants().decide(black_box(&permission)))))),
+        (
+            "llm look-up",
+            Box::new(|| {
+                black_box(registry.snapshot().llm(black_box("plain")));
+            }),
+        ),
+        ("actor", Box::new(move || drop(black_box(actor.actor())))),
+        ("id", Box::new(|| drop(black_box(Id::random())))),
+    ]
+}
+
+/// A registry with a hundred Llms and users, each with a role, and a token of one of them.
+async fn registry() -> (Registry, String) {
+    let registry = Registry::builder(Arc::new(MemoryStore::new())).open().await.expect("a registry");
+    let root = registry.root("bench");
+    let create = async |kind, body: Value| {
+        let body: Spec = body.as_object().cloned().expect("an object");
+        registry.create(&root, kind, body).await.expect("a valid resource");
+    };
+    create(kinds::SECRETS, json!({"name": "stub", "data": {"token": "sk-not-a-secret"}})).await;
+    for number in 0..100 {
+        let name = if number == 50 { "plain".to_owned() } else { format!("llm-{number}") };
+        let key = json!({"name": "stub", "key": "token"});
+        let llm = json!({"name": name, "type": "openai", "model": "stub-1", "apiKeyRef": key});
+        create(kinds::LLMS, llm).await;
+    }
+    create(kinds::USERS, json!({"name": "bench@localhost", "password": "a good password"})).await;
+    for number in 0..10 {
+        let role = json!({
+            "name": format!("role-{number}"),
+            "subjects": [{"kind": "User", "name": "bench@localhost"}],
+            "roleBindings": [{"role": "run", "resource": "llms", "name": format!("llm-{number}")},
+                             {"role": "run", "resource": "llms", "name": "plain"}],
+        });
+        create(kinds::RBAC, role).await;
+    }
+    let origin = Origin { address: "127.0.0.1", request_id: None };
+    let login = registry.login("bench@localhost", SecretValue::new("a good password"), origin).await;
+    let token = login.expect("a good password").token.expose().to_owned();
+    (registry, token)
+}

@@ -1,0 +1,10 @@
+//! A stand-in for a provider: speaks OpenAI's and Anthropic's APIs on loopback with canned answers, remembers
+//! what it was asked, and misbehaves on demand.
+
+pub mod answer;
+mod fault;
+mod script;
+mod stub;
+
+pub use fault::Fault;
+pub use stub::{Provider, Received, refusing_url};

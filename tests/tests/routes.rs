@@ -1,0 +1,160 @@
+//! Every route there is, walked from the server's own table: complete by construction.
+
+use mcpctl_core::rbac::{Action, Operation};
+use mcpctl_server::routes::{self, Access, Route};
+use serde_json::{Value, json};
+use tests::{Api, Reply, Server};
+
+/// What may be asked without a token, and nothing else.
+const OPEN: &[&str] = &["GET /healthz", "GET /readyz", "GET /version", "POST /api/v1/auth/login"];
+
+/// The Llm that paths and bodies name.
+const NAME: &str = "walked";
+
+fn title(route: &Route) -> String {
+    format!("{} {}", route.method, route.path)
+}
+
+fn path(route: &Route) -> String {
+    route.path.replace("{name}", NAME)
+}
+
+async fn ask(api: &Api, route: &Route) -> Reply {
+    let request = api.request(route.method.as_str(), &path(route));
+    let body = json!({"model": NAME, "messages": [{"role": "user", "content": "x"}]});
+    api.send(if route.method == "GET" { request } else { request.json(&body) }).await
+}
+
+/// Asserts an error in the form that callers of this path expect.
+fn assert_error(route: &Route, reply: &Reply, status: u16) -> String {
+    if route.path.starts_with("/v1/") { reply.openai_error(status) } else { reply.error(status) }
+}
+
+/// The role bindings that give everything but what `access` needs.
+fn all_but(access: Access) -> Option<Value> {
+    let roles = ["view", "create", "delete", "run", "expose"];
+    let wanted = match access {
+        Access::Open | Access::Authenticated => return None,
+        Access::List(_) => Action::View,
+        Access::Kind(action, _) | Access::Resource(action, _) => action,
+        Access::Model => Action::Run,
+        Access::Operation(wanted) => {
+            let others = Operation::ALL.into_iter().filter(|operation| *operation != wanted);
+            let mut bindings: Vec<Value> =
+                others.map(|operation| json!({"role": "run", "action": operation.as_str()})).collect();
+            bindings.extend(["edit", "run"].map(|role| json!({"role": role, "resource": "*"})));
+            return Some(bindings.into());
+        }
+    };
+    let gives = |role: &&str| match *role {
+        "expose" => wanted == Action::View,
+        role => role == wanted.as_str(),
+    };
+    let mut bindings: Vec<Value> = roles
+        .into_iter()
+        .filter(|role| !gives(role))
+        .map(|role| json!({"role": role, "resource": "*"}))
+        .collect();
+    if wanted == Action::Run {
+        bindings.push(json!({"role": "edit", "resource": "*"}));
+    }
+    bindings.extend(Operation::ALL.map(|operation| json!({"role": "run", "action": operation.as_str()})));
+    Some(bindings.into())
+}
+
+/// The permission that a refusal must name.
+fn missing(access: Access) -> String {
+    match access {
+        Access::Open | Access::Authenticated => unreachable!("these are refused nobody who has a token"),
+        Access::List(kind) => format!("view:{kind}"),
+        Access::Kind(action, kind) => format!("{}:{kind}", action.as_str()),
+        Access::Resource(action, kind) => format!("{}:{kind}:{NAME}", action.as_str()),
+        Access::Model => format!("run:llms:{NAME}"),
+        Access::Operation(operation) => operation.as_str().to_owned(),
+    }
+}
+
+#[test]
+fn the_open_list_is_short_and_known() {
+    let open: Vec<String> =
+        routes::all().iter().filter(|route| route.access == Access::Open).map(title).collect();
+    assert_eq!(open, OPEN);
+}
+
+#[test]
+fn the_access_follows_from_method_and_path() {
+    for route in routes::all() {
+        let parts: Vec<&str> = route.path.trim_start_matches('/').split('/').collect();
+        let expected = match (route.method.as_str(), parts.as_slice()) {
+            (_, ["api", "v1", "auth" | "auditlogs", ..] | ["v1", ..] | [_]) => continue,
+            ("GET", ["api", "v1", kind]) => format!("view:{kind}"),
+            ("POST", ["api", "v1", kind]) => format!("create:{kind}"),
+            ("GET", ["api", "v1", kind, "{name}"]) => format!("view:{kind}:{NAME}"),
+            ("PUT" | "PATCH", ["api", "v1", kind, "{name}"]) => format!("edit:{kind}:{NAME}"),
+            ("DELETE", ["api", "v1", kind, "{name}"]) => format!("delete:{kind}:{NAME}"),
+            ("POST", ["api", "v1", "llms", "{name}", "infer"]) => format!("run:llms:{NAME}"),
+            _ => panic!("{}: what should this need?", title(&route)),
+        };
+        assert_eq!(missing(route.access), expected, "{}", title(&route));
+    }
+}
+
+#[tokio::test]
+async fn without_a_token_every_other_route_is_a_401() {
+    let server = Server::start().await;
+    let anonymous = server.client();
+    let expected = anonymous.get("/api/v1/llms").await.error(401);
+    for route in routes::all().iter().filter(|route| route.access != Access::Open) {
+        for api in
+            [anonymous.clone(), anonymous.with_token("not-a-token"), anonymous.with_token("mcpctl_st_x")]
+        {
+            let reply = ask(&api, route).await;
+            assert_eq!(assert_error(route, &reply, 401), expected, "{}", title(route));
+            assert!(reply.header("www-authenticate").starts_with("Bearer"), "{}", title(route));
+            if route.method == "GET" {
+                let head = api.send(api.request("HEAD", &path(route))).await;
+                assert_eq!((head.status, head.body.len()), (401, 0), "HEAD of {}", title(route));
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn without_the_permission_every_route_is_a_403_that_names_it() {
+    let server = Server::start().await;
+    let admin = server.login_admin().await;
+    let nobody = admin.create_user_with(&json!([])).await;
+    for route in routes::all() {
+        let Some(bindings) = all_but(route.access) else { continue };
+        let nearly = admin.create_user_with(&bindings).await;
+        for user in [&nobody, &nearly] {
+            let reply = ask(user, &route).await;
+            let message = assert_error(&route, &reply, 403);
+            assert!(message.contains(&missing(route.access)), "{}: {message}", title(&route));
+            if route.method == "GET" {
+                let head = user.send(user.request("HEAD", &path(&route))).await;
+                assert_eq!((head.status, head.body.len()), (403, 0), "HEAD of {}", title(&route));
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_other_method_opens_a_route() {
+    let server = Server::start().await;
+    let admin = server.login_admin().await;
+    let all = routes::all();
+    for route in &all {
+        for method in ["GET", "POST", "PUT", "PATCH", "DELETE"] {
+            if all.iter().any(|other| other.path == route.path && other.method == method) {
+                continue;
+            }
+            let reply = admin.send(admin.request(method, &path(route))).await;
+            assert_error(route, &reply, 405);
+            assert!(reply.header("allow").contains(route.method.as_str()), "{method} {}", route.path);
+            let anonymous = admin.anonymous();
+            let status = anonymous.send(anonymous.request(method, &path(route))).await.status;
+            assert!([401, 405].contains(&status), "{method} {}: {status}", route.path);
+        }
+    }
+}
