@@ -44,7 +44,7 @@ doc:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
 
 .PHONY: test
-test: test-rust test-examples test-python ## Every test of every language, with what they need
+test: test-rust test-examples test-python test-wheel ## Every test of every language, with what they need
 
 .PHONY: test-rust
 test-rust: postgres build
@@ -60,6 +60,11 @@ test-examples: build
 .PHONY: test-python
 test-python: build .venv/ready
 	$(PYTHON) -m pytest -q tests/python
+
+# The wheel has an environment of its own, in which maturin installs it.
+.PHONY: test-wheel
+test-wheel: build .venv/ready
+	mcpctl-py/build.sh test -q
 
 # The tests start these programs, so they must be there and fresh.
 .PHONY: build

@@ -74,6 +74,11 @@ impl AuditQueue {
         Ok(())
     }
 
+    /// How many places are taken, by events that wait to be written and by calls that are running.
+    pub fn waiting(&self) -> usize {
+        CAPACITY.saturating_sub(self.messages.capacity())
+    }
+
     /// Waits until all that was put into the queue before is in the sink.
     ///
     /// # Errors
