@@ -20,7 +20,7 @@ use crate::{
 pub struct App {
     pub(crate) registry: Registry,
     pub(crate) gateway: Gateway,
-    table: Table,
+    table: Arc<Table>,
 }
 
 /// What a handler knows of a request besides its body.
@@ -42,8 +42,14 @@ impl App {
     ///
     /// Internal, when the table of routes contradicts itself.
     pub fn new(registry: Registry, gateway: Gateway) -> mcpctl_core::Result<Self> {
-        let table = Table::new().map_err(Error::internal)?;
+        let table = Arc::new(Table::new().map_err(Error::internal)?);
         Ok(Self { registry, gateway, table })
+    }
+
+    /// The same app with provider connections of its own, for a thread of its own.
+    pub(crate) fn with_own_connections(&self) -> Self {
+        let (registry, gateway) = (self.registry.clone(), self.gateway.with_own_connections());
+        Self { registry, gateway, table: self.table.clone() }
     }
 
     /// Answers a request. Never fails: a failure is a response too.

@@ -100,6 +100,19 @@ impl Gateway {
         Ok(Self(Arc::new(Inner { registry, transport, destinations, in_flight, meters })))
     }
 
+    /// The same gateway, limits included, with connections to providers of its own: for a thread that must not
+    /// wait for others.
+    #[must_use]
+    pub fn with_own_connections(&self) -> Self {
+        let Inner { registry, transport, in_flight, .. } = &*self.0;
+        Self(Arc::new(Inner {
+            registry: registry.clone(),
+            transport: transport.with_own_connections(),
+            destinations: ArcSwap::default(),
+            in_flight: in_flight.clone(),
+        }))
+    }
+
     /// Sends a chat-completions request to an Llm. Whatever the provider, the answer is in OpenAI's format.
     ///
     /// A provider's refusal is an `Ok` answer with the provider's status; an error of ours is an `Err`.
