@@ -50,7 +50,9 @@ impl Account {
 
     /// The model the provider is asked for.
     pub(super) fn model(&mut self, model: &str) {
-        if let Some((_, _, call)) = &mut self.open {
+        if let Some((_, _, call)) = &mut self.open
+            && call.model != model
+        {
             call.model = model.to_owned();
         }
     }

@@ -47,7 +47,7 @@ struct Inner {
     /// Llms that have been called, ready to be called again. Read without a lock.
     destinations: ArcSwap<HashMap<Id, Arc<Destination>>>,
     in_flight: Arc<Semaphore>,
-    meters: Meters,
+    meters: Arc<Meters>,
 }
 
 /// Limits of a gateway.
@@ -96,7 +96,7 @@ impl Gateway {
     /// Internal, when TLS cannot be set up.
     pub fn new(registry: Registry, settings: GatewaySettings) -> Result<Self> {
         let in_flight = Arc::new(Semaphore::new(settings.max_in_flight.min(Semaphore::MAX_PERMITS)));
-        let (transport, destinations, meters) = (Transport::new()?, ArcSwap::default(), Meters::default());
+        let (transport, destinations, meters) = (Transport::new()?, ArcSwap::default(), Arc::default());
         Ok(Self(Arc::new(Inner { registry, transport, destinations, in_flight, meters })))
     }
 
@@ -104,12 +104,13 @@ impl Gateway {
     /// wait for others.
     #[must_use]
     pub fn with_own_connections(&self) -> Self {
-        let Inner { registry, transport, in_flight, .. } = &*self.0;
+        let Inner { registry, transport, in_flight, meters, .. } = &*self.0;
         Self(Arc::new(Inner {
             registry: registry.clone(),
             transport: transport.with_own_connections(),
             destinations: ArcSwap::default(),
             in_flight: in_flight.clone(),
+            meters: meters.clone(),
         }))
     }
 
