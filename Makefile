@@ -6,6 +6,7 @@ SHELL := /bin/bash
 
 CARGO ?= cargo
 PYTHON := .venv/bin/python
+PROGRAMS := $(or $(CARGO_TARGET_DIR),target)/debug
 EXAMPLES := $(basename $(notdir $(wildcard examples/src/bin/*.rs)))
 # Each must build on its own: features only add.
 CORE_FEATURES := "" sqlite postgres client conformance sqlite,postgres
@@ -43,7 +44,7 @@ doc:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
 
 .PHONY: test
-test: test-rust test-examples test-python ## Every test of every language, with what they need
+test: test-rust test-examples test-python test-wheel ## Every test of every language, with what they need
 
 .PHONY: test-rust
 test-rust: postgres build
@@ -53,12 +54,17 @@ test-rust: postgres build
 test-examples: build
 	for example in $(EXAMPLES); do \
 		echo "example $$example"; \
-		timeout 120 $(CARGO) run --locked -q -p examples --bin "$$example" </dev/null; \
+		timeout 60 "$(PROGRAMS)/$$example" </dev/null; \
 	done
 
 .PHONY: test-python
 test-python: build .venv/ready
 	$(PYTHON) -m pytest -q tests/python
+
+# The wheel has an environment of its own, in which maturin installs it.
+.PHONY: test-wheel
+test-wheel: build .venv/ready
+	mcpctl-py/build.sh test -q
 
 # The tests start these programs, so they must be there and fresh.
 .PHONY: build
@@ -78,7 +84,6 @@ postgres:
 
 .PHONY: bench
 bench: ## Measure side by side with nginx
-	command -v nginx >/dev/null || scripts/install nginx-light
 	$(CARGO) run --locked --release -p benches --bin bench
 
 .PHONY: deny

@@ -97,16 +97,6 @@ impl FileStore {
         Ok(Self(Arc::new(Inner { path, document: Mutex::new(document), _lock: lock })))
     }
 
-    /// Done once the store has been dropped by everybody, so that the file can be opened again.
-    pub fn closed(&self) -> impl Future<Output = ()> + use<> {
-        let inner = Arc::downgrade(&self.0);
-        async move {
-            while inner.strong_count() > 0 {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        }
-    }
-
     /// Changes the document, the file first. What `change` makes of its copy counts only if it is `Ok`.
     async fn change<T: Send + 'static>(
         &self,

@@ -56,6 +56,25 @@ impl ErrorKind {
             Self::ProviderTimeout => 504,
         }
     }
+
+    /// The kind of failure that an HTTP status stands for, as far as a status tells: the counterpart of
+    /// [`status`](Self::status).
+    pub const fn from_status(status: u16) -> Self {
+        match status {
+            401 => Self::Unauthenticated,
+            403 => Self::Forbidden,
+            404 => Self::NotFound,
+            409 => Self::Conflict,
+            413 => Self::TooLarge,
+            429 => Self::RateLimited,
+            501 => Self::NotImplemented,
+            502 => Self::Provider,
+            503 => Self::Unavailable,
+            504 => Self::ProviderTimeout,
+            500.. => Self::Internal,
+            _ => Self::Invalid,
+        }
+    }
 }
 
 /// An error with its kind, a message that is safe to show to the caller, and its cause.

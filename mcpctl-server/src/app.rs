@@ -20,7 +20,7 @@ use crate::{
 pub struct App {
     pub(crate) registry: Registry,
     pub(crate) gateway: Gateway,
-    table: Table,
+    table: Arc<Table>,
 }
 
 /// What a handler knows of a request besides its body.
@@ -42,8 +42,14 @@ impl App {
     ///
     /// Internal, when the table of routes contradicts itself.
     pub fn new(registry: Registry, gateway: Gateway) -> mcpctl_core::Result<Self> {
-        let table = Table::new().map_err(Error::internal)?;
+        let table = Arc::new(Table::new().map_err(Error::internal)?);
         Ok(Self { registry, gateway, table })
+    }
+
+    /// The same app with provider connections of its own, for a thread of its own.
+    pub(crate) fn with_own_connections(&self) -> Self {
+        let (registry, gateway) = (self.registry.clone(), self.gateway.with_own_connections());
+        Self { registry, gateway, table: self.table.clone() }
     }
 
     /// Answers a request. Never fails: a failure is a response too.
@@ -54,27 +60,33 @@ impl App {
     ) -> Result<Response<Body>, Infallible> {
         let id = request_id(request.headers());
         let dialect = Dialect::of_path(request.uri().path());
-        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        // Clones of these share their text.
+        let (method, uri) = (request.method().clone(), request.uri().clone());
         let old_http = request.version() < Version::HTTP_2;
         let waits = request.headers().contains_key(EXPECT);
         let (parts, mut body) = request.into_parts();
         let input = Request::from_parts(parts, &mut body);
-        let answer = self.answer(input, id.to_str().unwrap_or_default(), peer).await;
+        let answer = self.answer(input, uri.path(), id.to_str().unwrap_or_default(), peer).await;
         let mut response = answer.unwrap_or_else(|refusal| refusal.into_response(dialect));
         if old_http && !finish_body(&mut body, waits).await {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         tracing::debug!(
             request_id = id.to_str().unwrap_or_default(),
-            %method, path, status = response.status().as_u16(), "answered"
+            %method, path = uri.path(), status = response.status().as_u16(), "answered"
         );
         response.headers_mut().insert(X_REQUEST_ID.clone(), id);
         Ok(response)
     }
 
-    async fn answer(&self, request: Input<'_>, id: &str, peer: IpAddr) -> Result<Response<Body>, Refusal> {
-        let path = request.uri().path().to_owned();
-        let (route, name) = match self.table.find(request.method(), &path) {
+    async fn answer(
+        &self,
+        request: Input<'_>,
+        path: &str,
+        id: &str,
+        peer: IpAddr,
+    ) -> Result<Response<Body>, Refusal> {
+        let (route, name) = match self.table.find(request.method(), path) {
             Match::Found(route, name) => (route, name),
             Match::WrongMethod(allow) => return Err(Refusal::wrong_method(&allow)),
             Match::Unknown => return Err(Refusal::not_found()),

@@ -2,6 +2,7 @@
 
 mod app;
 pub mod config;
+mod cores;
 mod handlers;
 mod listen;
 mod master_key;
@@ -12,5 +13,6 @@ mod start;
 
 pub use app::App;
 pub use config::Config;
+pub use cores::serve_on_cores;
 pub use listen::{Listener, serve};
 pub use start::run;

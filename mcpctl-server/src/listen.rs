@@ -7,7 +7,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
 };
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use crate::App;
 
@@ -49,45 +49,78 @@ impl Listener {
 
 /// Serves until `stop` is done; then takes no new connections, and gives those that are busy 30 seconds.
 pub async fn serve(listener: Listener, app: Arc<App>, stop: impl Future<Output = ()>) {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_DEADLINE)
-        .max_buf_size(MAX_HEADERS)
-        .pipeline_flush(true);
-    builder.http2().timer(TokioTimer::new()).max_header_list_size(64 * 1024).max_concurrent_streams(1024);
-    let connections = GracefulShutdown::new();
-    let mut stop = std::pin::pin!(stop);
-    loop {
-        let (stream, peer) = tokio::select! {
-            accepted = listener.0.accept() => match accepted {
-                Ok(accepted) => accepted,
-                Err(fault) => {
-                    // Out of file descriptors, most likely: those in use will be given back.
-                    tracing::warn!(%fault, "a connection could not be accepted");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                    continue;
-                }
-            },
-            () = &mut stop => break,
-        };
-        if let Err(fault) = stream.set_nodelay(true) {
-            tracing::debug!(%fault, "a connection was gone at once");
-            continue;
+    let server = Server::new(app);
+    listener.accept_until(stop, |stream, peer| server.take(stream, peer, ())).await;
+    server.finish().await;
+}
+
+impl Listener {
+    /// Gives connections to `take` until `stop` is done, and then closes the port.
+    pub(crate) async fn accept_until(
+        self,
+        stop: impl Future<Output = ()>,
+        mut take: impl FnMut(TcpStream, SocketAddr),
+    ) {
+        let mut stop = std::pin::pin!(stop);
+        loop {
+            let (stream, peer) = tokio::select! {
+                accepted = self.0.accept() => match accepted {
+                    Ok(accepted) => accepted,
+                    Err(fault) => {
+                        // Out of file descriptors, most likely: those in use will be given back.
+                        tracing::warn!(%fault, "a connection could not be accepted");
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                        continue;
+                    }
+                },
+                () = &mut stop => return,
+            };
+            match stream.set_nodelay(true) {
+                Ok(()) => take(stream, peer),
+                Err(fault) => tracing::debug!(%fault, "a connection was gone at once"),
+            }
         }
-        let app = app.clone();
+    }
+}
+
+/// Answers on connections, each a task of the current runtime.
+pub(crate) struct Server {
+    app: Arc<App>,
+    builder: auto::Builder<TokioExecutor>,
+    connections: GracefulShutdown,
+}
+
+impl Server {
+    pub(crate) fn new(app: Arc<App>) -> Self {
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_DEADLINE)
+            .max_buf_size(MAX_HEADERS)
+            .pipeline_flush(true);
+        builder.http2().timer(TokioTimer::new()).max_header_list_size(64 * 1024).max_concurrent_streams(1024);
+        Self { app, builder, connections: GracefulShutdown::new() }
+    }
+
+    /// Answers on a connection. `held` is dropped at its end.
+    pub(crate) fn take<T: Send + 'static>(&self, stream: TcpStream, peer: SocketAddr, held: T) {
+        let app = self.app.clone();
         let service = service_fn(move |request| app.clone().handle(request, peer.ip()));
-        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-        let connection = connections.watch(connection);
+        let connection = self.builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        let connection = self.connections.watch(connection);
         tokio::spawn(async move {
             if let Err(fault) = connection.await {
                 tracing::debug!(%fault, "a connection ended early");
             }
+            drop(held);
         });
     }
-    drop(listener);
-    if tokio::time::timeout(GRACE, connections.shutdown()).await.is_err() {
-        tracing::warn!("some requests were still running after {} seconds", GRACE.as_secs());
+
+    /// Waits for requests that are running, for a while.
+    pub(crate) async fn finish(self) {
+        if tokio::time::timeout(GRACE, self.connections.shutdown()).await.is_err() {
+            tracing::warn!("some requests were still running after {} seconds", GRACE.as_secs());
+        }
     }
 }

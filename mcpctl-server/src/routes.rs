@@ -52,6 +52,8 @@ pub enum Endpoint {
     Readyz,
     /// Which version this is.
     Version,
+    /// The numbers, for Prometheus.
+    Metrics,
     /// Exchange a password for a token.
     Login,
     /// End a session.
@@ -95,6 +97,7 @@ pub fn all() -> Vec<Route> {
     let mut routes = vec![
         route(Method::GET, "/healthz", Access::Open, E::Healthz),
         route(Method::GET, "/readyz", Access::Open, E::Readyz),
+        route(Method::GET, "/metrics", Access::Authenticated, E::Metrics),
         route(Method::GET, "/version", Access::Open, E::Version),
         route(Method::POST, "/api/v1/auth/login", Access::Open, E::Login),
         route(Method::POST, "/api/v1/auth/logout", Access::Authenticated, E::Logout),

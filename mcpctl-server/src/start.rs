@@ -16,7 +16,7 @@ use mcpctl_core::{
     store::SqlStore,
 };
 
-use crate::{App, Config, Listener, master_key, serve};
+use crate::{App, Config, Listener, master_key, serve_on_cores};
 
 /// How long the last audit events may take to be written when the server stops.
 const FLUSH: Duration = Duration::from_secs(10);
@@ -45,11 +45,11 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>, announce: impl 
         registry.bootstrap(&config.admin_email, config.secrets.admin_password.clone()).await?
     };
     let gateway = Gateway::new(registry.clone(), GatewaySettings { max_in_flight: config.max_in_flight })?;
-    let app = Arc::new(App::new(registry.clone(), gateway)?);
+    let app = App::new(registry.clone(), gateway)?;
     let address = listener.address().map_err(Error::internal)?;
     announce(&welcome(&format!("http://{address}"), &data_dir, admin.as_ref()));
     tracing::info!(%address, "listening");
-    serve(listener, app, stop).await;
+    serve_on_cores(listener, &app, stop).await?;
     registry.audit().flush(FLUSH).await?;
     tracing::info!("stopped");
     Ok(())

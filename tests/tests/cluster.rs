@@ -94,6 +94,7 @@ async fn writers_at_two_servers_lose_nothing() {
     }
     let written = done.iter().filter(|(_, status)| *status == 200).count();
     assert_eq!(stored["version"], 1 + written);
+    a.check_canary_in_postgres(postgres, &url);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -135,6 +136,7 @@ async fn while_the_database_is_away_inference_goes_on() {
             .then_some(())
     };
     eventually_within(Duration::from_secs(20), "every call is in the audit log", audited).await;
+    server.check_canary_in_postgres(&postgres, &url);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -161,4 +163,5 @@ async fn memory_is_trusted_for_so_long_and_no_longer() {
     postgres.start_again();
     let healed = async || (admin.infer("gpt", &ask()).await.status == 200).then_some(());
     eventually_within(Duration::from_secs(20), "inference works again", healed).await;
+    server.check_canary_in_postgres(&postgres, &url);
 }

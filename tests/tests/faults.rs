@@ -84,7 +84,9 @@ async fn a_providers_error_keeps_its_meaning() {
 async fn rubbish_is_a_502_that_names_the_llm() {
     let (_server, admin, provider) = with_llms(json!({})).await;
     for ty in TYPES {
-        for fault in [Fault::Html, Fault::NotJson, Fault::Empty, Fault::Truncated, Fault::Reset] {
+        for fault in
+            [Fault::Html, Fault::NotJson, Fault::Empty, Fault::Truncated, Fault::Reset, Fault::Compressed]
+        {
             provider.misbehave(fault);
             for reply in both(&admin, ty, 502).await {
                 assert!(reply.text().contains(ty), "{ty} {fault}: it names the Llm: {}", reply.text());
@@ -167,4 +169,18 @@ async fn after_every_fault_the_next_call_is_fine() {
         provider.misbehave(None);
         admin.infer("openai", &ask("openai")).await.expect(200);
     }
+}
+
+#[tokio::test]
+async fn an_answer_without_end_is_cut_off() {
+    let (server, admin, provider) = with_llms(json!({})).await;
+    provider.misbehave(Fault::Flood);
+    for ty in TYPES {
+        let reply = admin.infer(ty, &ask(ty)).await;
+        assert_eq!(reply.status, 502, "{ty}: {}", reply.text());
+        assert!(reply.text().contains(ty), "{}", reply.text());
+    }
+    assert!(provider.flooded() < 256 << 20, "{} bytes were taken", provider.flooded());
+    provider.hung_up().await;
+    assert!(server.is_running());
 }

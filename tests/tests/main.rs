@@ -11,6 +11,7 @@ mod inference;
 mod input;
 mod journey;
 mod lifecycle;
+mod metrics;
 mod references;
 mod resources;
 mod routes;

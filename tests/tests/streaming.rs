@@ -153,6 +153,7 @@ async fn before_the_first_byte_it_is_an_http_error() {
             (Fault::NotJson, 502),
             (Fault::Empty, 502),
             (Fault::Redirect, 502),
+            (Fault::Compressed, 502),
         ] {
             provider.misbehave(fault);
             let reply = admin.infer(ty, &ask(ty)).await;
@@ -177,6 +178,21 @@ async fn a_line_of_ten_mebibytes_harms_nobody() {
             chat.assert_broken();
         }
     }
+    assert!(server.is_running());
+}
+
+#[tokio::test]
+async fn a_line_without_end_is_cut_off() {
+    let (server, admin, provider) = with_llms().await;
+    provider.misbehave(Fault::EndlessLine);
+    for ty in TYPES {
+        let reply = admin.infer(ty, &ask(ty)).await;
+        let body = reply.text();
+        assert!(body.ends_with("data: [DONE]\n\n"), "{ty}: it ends, with its mark");
+        assert_eq!(body.matches("\"error\":").count(), 1, "{ty}: with one error frame");
+        assert!(body.len() < 128 << 20, "{ty}: after {} bytes", body.len());
+    }
+    assert!(provider.flooded() < 512 << 20, "{} bytes were taken", provider.flooded());
     assert!(server.is_running());
 }
 
@@ -254,15 +270,42 @@ async fn a_stream_that_stalls_ends_at_its_deadline() {
     }
 }
 
+/// How many bytes the provider got rid of, once it gets rid of no more.
+async fn settled(provider: &Provider) -> usize {
+    let mut before = 0;
+    eventually("a reader who stops stops the provider", async || {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let now = provider.flooded();
+        let stopped = now > 0 && now == before;
+        before = now;
+        stopped.then_some(now)
+    })
+    .await
+}
+
 #[tokio::test]
-async fn a_reader_who_stops_does_not_stop_others() {
-    let (_server, admin, provider) = with_llms().await;
-    provider.misbehave(Fault::LongLine);
-    let idle = admin.stream("/api/v1/llms/openai/infer", &ask("openai")).await;
-    provider.misbehave(None);
-    for _ in 0..5 {
-        let reply = admin.infer("openai", &ask("openai")).await;
+async fn a_reader_who_stops_stops_the_provider_and_nobody_else() {
+    for ty in TYPES {
+        let (_server, admin, provider) = with_llms().await;
+        provider.misbehave(Fault::Flood);
+        let mut idle = admin.stream(&format!("/api/v1/llms/{ty}/infer"), &ask(ty)).await;
+        idle.until("from the stub").await;
+        // What the sockets on both sides hold, and no more: without an end to it, this would be the whole memory.
+        let held = settled(&provider).await;
+        assert!(held < 64 << 20, "{ty}: {held} bytes taken for a reader who does not read");
+        provider.misbehave(None);
+        let reply = admin.infer(ty, &ask(ty)).await;
         assert_eq!(events(&reply.text()).last().map(String::as_str), Some("[DONE]"));
+        for _ in 0..10_000 {
+            if provider.flooded() > held {
+                break;
+            }
+            idle.next().await;
+        }
+        assert!(provider.flooded() > held, "{ty}: reading on lets the provider go on");
+        let left = Instant::now();
+        drop(idle);
+        let late = provider.hung_up().await.saturating_duration_since(left);
+        assert!(late < Duration::from_millis(500), "{ty}: closed after {late:?}");
     }
-    drop(idle);
 }

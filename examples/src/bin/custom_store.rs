@@ -3,7 +3,7 @@
 //!
 //!     cargo run -p examples --bin custom_store
 
-use std::{error::Error, path::Path, sync::Arc};
+use std::{error::Error, path::Path, sync::Arc, time::Duration};
 
 use examples::FileStore;
 use mcpctl_core::{
@@ -11,7 +11,7 @@ use mcpctl_core::{
     registry::ListQuery,
     resource::{Spec, kinds},
     secret::MasterKey,
-    store::{Storage, Store as _, conformance},
+    store::{Store as _, conformance},
 };
 use serde_json::{Value, json};
 
@@ -32,7 +32,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("{} bytes in one file; does it show the key? {}", path.metadata()?.len(), shows_key(&path)?);
 
     // As if the program had been started again.
-    let store = FileStore::open(&path)?;
+    let store = Arc::new(FileStore::open(&path)?);
     println!("reopened at revision {}", store.revision().await?);
     let registry = open(store, key).await?;
     let me = registry.root("custom-store");
@@ -44,16 +44,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-async fn open(store: FileStore, key: MasterKey) -> mcpctl_core::Result<Registry> {
-    let store: Arc<dyn Storage> = Arc::new(store);
+async fn open(store: Arc<FileStore>, key: MasterKey) -> mcpctl_core::Result<Registry> {
     Registry::builder(store).master_key(key).open().await
 }
 
 /// Opens a registry over a new file, registers something, and lets go of the file again.
 async fn fill(path: &Path, key: MasterKey) -> Result<(), Box<dyn Error>> {
-    let store = FileStore::open(path)?;
-    let closed = store.closed();
-    let registry = open(store, key).await?;
+    let store = Arc::new(FileStore::open(path)?);
+    let registry = open(store.clone(), key).await?;
     let me = registry.root("custom-store");
     let secret = json!({"name": "provider", "data": {"key": "sk-very-secret"}});
     registry.create(&me, kinds::SECRETS, body(secret)).await?;
@@ -62,8 +60,10 @@ async fn fill(path: &Path, key: MasterKey) -> Result<(), Box<dyn Error>> {
     registry.create(&me, kinds::LLMS, body(llm)).await?;
     registry.patch(&me, kinds::LLMS, "gpt", body(json!({"tier": "heavy"})), None).await?;
     drop(registry);
-    // What the registry does in the background ends a moment after it.
-    closed.await;
+    // What the registry does in the background ends a moment after it; then this is the last owner.
+    while Arc::strong_count(&store) > 1 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     Ok(())
 }
 

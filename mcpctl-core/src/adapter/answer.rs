@@ -88,13 +88,15 @@ impl DecodeContext {
 impl Summary {
     /// Takes over what an OpenAI `usage` object says; what it does not say stays.
     pub(super) fn read_usage(&mut self, usage: &Value) {
-        let number = |pointer: &str| usage.pointer(pointer).and_then(Value::as_u64);
-        self.prompt_tokens = number("/prompt_tokens").or(number("/input_tokens")).or(self.prompt_tokens);
+        let number = |key: &str| usage.get(key).and_then(Value::as_u64);
+        let cached = |key: &str| usage.get(key)?.get("cached_tokens")?.as_u64();
+        self.prompt_tokens =
+            number("prompt_tokens").or_else(|| number("input_tokens")).or(self.prompt_tokens);
         self.completion_tokens =
-            number("/completion_tokens").or(number("/output_tokens")).or(self.completion_tokens);
-        self.cached_tokens = number("/prompt_tokens_details/cached_tokens")
-            .or(number("/input_tokens_details/cached_tokens"))
-            .or(number("/prompt_cache_hit_tokens"))
+            number("completion_tokens").or_else(|| number("output_tokens")).or(self.completion_tokens);
+        self.cached_tokens = cached("prompt_tokens_details")
+            .or_else(|| cached("input_tokens_details"))
+            .or_else(|| number("prompt_cache_hit_tokens"))
             .or(self.cached_tokens);
     }
 

@@ -232,6 +232,19 @@ impl Client {
         self.send(Method::GET, &["readyz"], &[], None, Patience::Short).await.map(drop)
     }
 
+    /// The Llms that the caller may run, as OpenAI's API lists models: `id` is the Llm's name.
+    ///
+    /// # Errors
+    ///
+    /// As for every call.
+    pub async fn models(&self) -> Result<Vec<Spec>> {
+        let answer = self.json(Method::GET, &["v1", "models"], &[], None, Patience::Short).await?;
+        match self.object(answer)?.remove("data") {
+            Some(Value::Array(models)) => models.into_iter().map(|model| self.object(model)).collect(),
+            _ => Err(self.not_ours("its list of models is no list")),
+        }
+    }
+
     /// Asks an Llm: an OpenAI chat-completions body in, its answer out. Takes as long as the model does.
     ///
     /// # Errors

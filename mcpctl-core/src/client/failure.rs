@@ -124,28 +124,10 @@ pub(super) fn of_answer(url: &str, status: StatusCode, headers: &HeaderMap, body
         return Unreachable::NotOurs.error(url, what);
     };
     let wait = retry_after(headers);
-    match (kind_of(status), wait) {
+    match (ErrorKind::from_status(status.as_u16()), wait) {
         (ErrorKind::RateLimited, Some(wait)) => Error::rate_limited(message, wait),
         (ErrorKind::Unavailable, Some(wait)) => Error::unavailable(message, wait),
         (kind, _) => Error::new(kind, message),
-    }
-}
-
-/// The kind of failure a status stands for: the counterpart of the server's table.
-pub(super) fn kind_of(status: StatusCode) -> ErrorKind {
-    match status.as_u16() {
-        401 => ErrorKind::Unauthenticated,
-        403 => ErrorKind::Forbidden,
-        404 => ErrorKind::NotFound,
-        409 => ErrorKind::Conflict,
-        413 => ErrorKind::TooLarge,
-        429 => ErrorKind::RateLimited,
-        501 => ErrorKind::NotImplemented,
-        502 => ErrorKind::Provider,
-        503 => ErrorKind::Unavailable,
-        504 => ErrorKind::ProviderTimeout,
-        500.. => ErrorKind::Internal,
-        _ => ErrorKind::Invalid,
     }
 }
 

@@ -60,6 +60,16 @@ impl Client {
         Ok(Self { http, base, authorization })
     }
 
+    /// A client of the same server with another credential. The two share connections.
+    ///
+    /// # Errors
+    ///
+    /// Invalid, when the token cannot be sent in a header.
+    pub fn with_token(&self, token: Option<Token>) -> Result<Self> {
+        let authorization = token.map(|token| bearer(&token)).transpose()?;
+        Ok(Self { http: self.http.clone(), base: self.base.clone(), authorization })
+    }
+
     /// The server's URL, without a slash at its end.
     pub fn base_url(&self) -> &str {
         self.base.as_str().trim_end_matches('/')

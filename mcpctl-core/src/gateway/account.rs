@@ -1,9 +1,13 @@
 //! The audit event of a call, which is written however the call ends.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::{Duration, Instant},
+};
 
 use http::StatusCode;
 
+use super::meters::LlmMeters;
 use crate::{
     adapter::Summary,
     audit::AuditPermit,
@@ -18,12 +22,20 @@ const CLIENT_CLOSED: u16 = 499;
 /// The account of one call. When it is dropped unfinished, the caller went away.
 pub(super) struct Account {
     began: Instant,
+    meters: Arc<LlmMeters>,
     /// The place in the audit queue, and the event so far; taken when the event is written.
     open: Option<(AuditPermit, Actor, InferenceCall)>,
 }
 
 impl Account {
-    pub(super) fn new(permit: AuditPermit, who: &Principal, llm: &LlmEntry, streaming: bool) -> Self {
+    pub(super) fn new(
+        permit: AuditPermit,
+        meters: Arc<LlmMeters>,
+        who: &Principal,
+        llm: &LlmEntry,
+        streaming: bool,
+    ) -> Self {
+        meters.in_flight.fetch_add(1, Relaxed);
         let call = InferenceCall {
             llm_name: llm.name.clone(),
             llm_id: llm.id.to_string(),
@@ -33,12 +45,14 @@ impl Account {
             status: CLIENT_CLOSED,
             ..InferenceCall::default()
         };
-        Self { began: Instant::now(), open: Some((permit, who.actor(), call)) }
+        Self { began: Instant::now(), meters, open: Some((permit, who.actor(), call)) }
     }
 
     /// The model the provider is asked for.
     pub(super) fn model(&mut self, model: &str) {
-        if let Some((_, _, call)) = &mut self.open {
+        if let Some((_, _, call)) = &mut self.open
+            && call.model != model
+        {
             call.model = model.to_owned();
         }
     }
@@ -81,6 +95,8 @@ impl Account {
     fn write(&mut self) {
         if let Some((permit, actor, mut call)) = self.open.take() {
             call.duration_ms = millis(self.began.elapsed());
+            self.meters.in_flight.fetch_sub(1, Relaxed);
+            self.meters.record(&call);
             permit.send(AuditEvent::new(actor, EventDetail::LlmInferenceCall(call)));
         }
     }

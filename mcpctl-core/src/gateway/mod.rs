@@ -6,6 +6,8 @@
 mod account;
 mod answer;
 mod destination;
+mod meters;
+mod metrics;
 mod pipeline;
 mod relay;
 mod transport;

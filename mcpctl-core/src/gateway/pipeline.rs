@@ -1,6 +1,10 @@
 //! One call, step by step.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -17,6 +21,8 @@ use super::{
     account::Account,
     answer::Answer,
     destination::{CallerHeaders, Destination},
+    meters::Meters,
+    metrics,
     relay::Relay,
     transport::{Fault, Transport, describe},
 };
@@ -41,6 +47,7 @@ struct Inner {
     /// Llms that have been called, ready to be called again. Read without a lock.
     destinations: ArcSwap<HashMap<Id, Arc<Destination>>>,
     in_flight: Arc<Semaphore>,
+    meters: Arc<Meters>,
 }
 
 /// Limits of a gateway.
@@ -115,8 +122,22 @@ impl Gateway {
     /// Internal, when TLS cannot be set up.
     pub fn new(registry: Registry, settings: GatewaySettings) -> Result<Self> {
         let in_flight = Arc::new(Semaphore::new(settings.max_in_flight.min(Semaphore::MAX_PERMITS)));
-        let (transport, destinations) = (Transport::new()?, ArcSwap::default());
-        Ok(Self(Arc::new(Inner { registry, transport, destinations, in_flight })))
+        let (transport, destinations, meters) = (Transport::new()?, ArcSwap::default(), Arc::default());
+        Ok(Self(Arc::new(Inner { registry, transport, destinations, in_flight, meters })))
+    }
+
+    /// The same gateway, limits included, with connections to providers of its own: for a thread that must not
+    /// wait for others.
+    #[must_use]
+    pub fn with_own_connections(&self) -> Self {
+        let Inner { registry, transport, in_flight, meters, .. } = &*self.0;
+        Self(Arc::new(Inner {
+            registry: registry.clone(),
+            transport: transport.with_own_connections(),
+            destinations: ArcSwap::default(),
+            in_flight: in_flight.clone(),
+            meters: meters.clone(),
+        }))
     }
 
     /// Sends a chat-completions request to an Llm. Whatever the provider, the answer is in OpenAI's format.
@@ -151,11 +172,12 @@ impl Gateway {
         };
         // 2. A place among those in flight, and one in the audit trail: what cannot be audited is not done.
         let in_flight = self.0.in_flight.clone().try_acquire_owned().map_err(|_| {
+            self.0.meters.shed.fetch_add(1, Relaxed);
             Error::unavailable("too many requests in flight; try again shortly", Duration::from_secs(1))
         })?;
         let permit = self.0.registry.audit().reserve().await?;
         let streaming = api.streams() && request.as_ref().is_ok_and(ChatRequest::stream);
-        let mut account = Account::new(permit, who, &llm, streaming);
+        let mut account = Account::new(permit, self.0.meters.of(&llm), who, &llm, streaming);
         // 3. The call itself. However it ends, also by the caller going away, the account is written.
         match self.send(&llm, api, request, &headers, &mut account).await {
             Ok(Called::Whole { answer, bytes }) => {
@@ -201,6 +223,15 @@ impl Gateway {
             Some(Model { name: llm.name.clone(), created_at, owned_by: llm.spec.ty.as_str() })
         };
         snapshot.llms().filter(may_run).filter_map(model).collect()
+    }
+
+    /// The numbers of the Llms that `who` may view, and of the process, in the OpenMetrics text format.
+    ///
+    /// # Errors
+    ///
+    /// Internal, when the text cannot be written.
+    pub fn metrics(&self, who: &Principal) -> Result<String> {
+        metrics::expose(&self.0.registry, &self.0.meters, who)
     }
 
     async fn llm(&self, who: &Principal, name: &str) -> Result<Arc<LlmEntry>> {

@@ -63,6 +63,11 @@ impl Transport {
         Ok(Self { tls, clients: Mutex::default() })
     }
 
+    /// The same, with connections of its own.
+    pub(super) fn with_own_connections(&self) -> Self {
+        Self { tls: self.tls.clone(), clients: Mutex::default() }
+    }
+
     /// The client whose connections must be there within `connect_timeout`.
     pub(super) fn client(&self, connect_timeout: Duration) -> Client {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);

@@ -43,6 +43,8 @@ pub(super) struct Inner {
     /// When the snapshot was last known to be current, in milliseconds since `began`.
     fresh_at: AtomicU64,
     max_staleness: Duration,
+    /// Whether the last look at the store failed.
+    away: AtomicBool,
     sealed: AtomicBool,
 }
 
@@ -55,6 +57,9 @@ pub struct RegistryBuilder {
     session_lifetime: Duration,
     poll_interval: Duration,
 }
+
+/// A look at the store may be late on a busy machine; that alone is not the store's absence.
+const POLL_TOLERANCE: Duration = Duration::from_secs(5);
 
 /// The key under which a known value is sealed, to tell whether the master key fits.
 const KEY_CHECK: &str = "master-key-check";
@@ -134,6 +139,7 @@ impl RegistryBuilder {
             began: Instant::now(),
             fresh_at: AtomicU64::new(0),
             max_staleness: self.max_staleness,
+            away: AtomicBool::new(false),
             sealed: AtomicBool::new(sealed),
             store: self.store,
         });
@@ -210,13 +216,16 @@ impl Registry {
         Ok(())
     }
 
+    /// The time since the snapshot was last known to be what the store holds.
+    pub fn staleness(&self) -> Duration {
+        let fresh_at = Duration::from_millis(self.inner.fresh_at.load(Ordering::Relaxed));
+        self.inner.began.elapsed().saturating_sub(fresh_at)
+    }
+
     /// Refuses once the snapshot has not been confirmed by the store for too long.
     pub(super) fn check_fresh(&self) -> Result<()> {
-        let age =
-            millis(self.inner.began.elapsed()).saturating_sub(self.inner.fresh_at.load(Ordering::Relaxed));
-        // A poll may be a little late on a busy machine; that is not the store's absence.
-        let most = millis(self.inner.max_staleness).max(2_000);
-        if age > most {
+        let tolerance = if self.inner.away.load(Ordering::Relaxed) { Duration::ZERO } else { POLL_TOLERANCE };
+        if self.staleness() > self.inner.max_staleness.max(tolerance) {
             return Err(Error::unavailable(
                 "the database cannot be reached; try again later",
                 Duration::from_secs(5),
@@ -232,18 +241,16 @@ fn millis(duration: Duration) -> u64 {
 
 /// Refreshes until the registry is dropped, and says when the store goes and comes back.
 async fn follow(registry: Weak<Inner>, interval: Duration) {
-    let mut away = false;
     loop {
         tokio::time::sleep(interval).await;
         let Some(inner) = registry.upgrade() else { return };
-        match (Registry { inner }).refresh().await {
-            Ok(()) if away => {
-                tracing::info!("the store is back");
-                away = false;
-            }
-            Err(error) if !away => {
+        let registry = Registry { inner };
+        let looked = registry.refresh().await;
+        let was_away = registry.inner.away.swap(looked.is_err(), Ordering::Relaxed);
+        match looked {
+            Ok(()) if was_away => tracing::info!("the store is back"),
+            Err(error) if !was_away => {
                 tracing::warn!(error = error.chain(), "the store is away; serving from memory");
-                away = true;
             }
             Ok(()) | Err(_) => {}
         }

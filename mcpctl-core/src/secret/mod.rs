@@ -2,6 +2,7 @@
 
 mod driver;
 mod envelope;
+mod key_file;
 mod master_key;
 mod plaintext;
 mod value;

@@ -1,6 +1,10 @@
 //! Whether the process is up, and whether it can serve.
 
-use hyper::{Response, StatusCode};
+use hyper::{
+    Response, StatusCode,
+    header::{CONTENT_TYPE, HeaderValue},
+};
+use mcpctl_core::Principal;
 use serde_json::json;
 
 use crate::{
@@ -21,6 +25,13 @@ pub(crate) async fn readyz(app: &App) -> Result<Response<Body>, Refusal> {
     }
     app.registry.store().revision().await?;
     Ok(json_response(StatusCode::OK, &json!({"status": "ok"})))
+}
+
+pub(crate) fn metrics(app: &App, who: &Principal) -> Result<Response<Body>, Refusal> {
+    let mut response = Response::new(Body::Full(app.gateway.metrics(who)?.into()));
+    let format = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, format);
+    Ok(response)
 }
 
 pub(crate) fn version() -> Response<Body> {

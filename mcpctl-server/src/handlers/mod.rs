@@ -24,6 +24,7 @@ pub(crate) async fn dispatch(
     request: Input<'_>,
 ) -> Result<Response<Body>, Refusal> {
     match endpoint {
+        Endpoint::Metrics => health::metrics(app, who),
         Endpoint::Logout => auth::logout(app, who).await,
         Endpoint::Whoami => auth::whoami(app, who),
         Endpoint::CanI => auth::can_i(app, who, request).await,
@@ -57,7 +58,8 @@ pub(crate) async fn dispatch_open(
         Endpoint::Readyz => health::readyz(app).await,
         Endpoint::Version => Ok(health::version()),
         Endpoint::Login => auth::login(app, call, request).await,
-        Endpoint::Logout
+        Endpoint::Metrics
+        | Endpoint::Logout
         | Endpoint::Whoami
         | Endpoint::CanI
         | Endpoint::AuditLogs

@@ -44,6 +44,12 @@ pub enum Fault {
     MixedLines,
     /// A stream that never ends, an event every 20 ms.
     Endless,
+    /// An answer that never ends, written as fast as it is taken.
+    Flood,
+    /// A stream whose second line never ends, written as fast as it is taken.
+    EndlessLine,
+    /// An answer compressed with gzip, which nobody asked for.
+    Compressed,
     /// A stream that begins well and then stalls.
     Stall,
     /// An error event in the middle of a stream, then the end.
@@ -68,6 +74,9 @@ const NAMED: &[(&str, Fault)] = &[
     ("cr", Fault::Cr),
     ("mixed-lines", Fault::MixedLines),
     ("endless", Fault::Endless),
+    ("flood", Fault::Flood),
+    ("endless-line", Fault::EndlessLine),
+    ("compressed", Fault::Compressed),
     ("stall", Fault::Stall),
     ("error-frame", Fault::ErrorFrame),
 ];

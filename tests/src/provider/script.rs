@@ -17,6 +17,8 @@ pub(super) enum Step {
     Send(Vec<u8>),
     /// Writes these bytes every 20 ms until the caller hangs up.
     Repeat(Vec<u8>),
+    /// Writes these bytes as fast as they are taken until the caller hangs up.
+    Flood(Vec<u8>),
     /// Waits for the caller to hang up.
     Hang,
     /// Closes the connection.
@@ -27,6 +29,9 @@ pub(super) enum Step {
 
 /// How long the stub rests between the writes that a fault wants apart.
 pub(super) const REST: Duration = Duration::from_millis(20);
+
+/// `{"id":"compressed","choices":[]}`, compressed with gzip.
+const COMPRESSED: &[u8] = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03\xab\x56\xca\x4c\x51\xb2\x52\x4a\xce\xcf\x2d\x28\x4a\x2d\x2e\x4e\x4d\x51\xd2\x51\x4a\xce\xc8\xcf\x4c\x4e\x2d\x56\xb2\x8a\x8e\xad\x05\x00\x0f\xec\x90\x15\x20\x00\x00\x00";
 
 /// What to do with `request`.
 pub(super) fn script(request: &Received, fault: Option<Fault>, redirect: &str) -> Vec<Step> {
@@ -93,6 +98,10 @@ impl Answer<'_> {
             }
             Fault::NotJson => whole(200, "application/json", &[], b"{\"id\": \"chatcmpl-stub\", oops"),
             Fault::Empty => whole(200, "application/json", &[], b""),
+            Fault::Compressed => {
+                let label = if self.stream.is_some() { "text/event-stream" } else { "application/json" };
+                whole(200, label, &[("content-encoding", "gzip")], COMPRESSED)
+            }
             Fault::Redirect => whole(302, "text/plain", &[("location", redirect)], b"elsewhere"),
             Fault::ByteByByte => apart(self.good(), |bytes| bytes.chunks(1).map(<[u8]>::to_vec).collect()),
             Fault::HalfCodePoints => apart(self.good(), split_code_points),
@@ -125,6 +134,11 @@ impl Answer<'_> {
             Fault::Reset => vec![Step::Send(cut), Step::Reset],
             Fault::Truncated => vec![Step::Send(cut), Step::Close],
             Fault::Stall | Fault::Endless => vec![Step::Send(cut), Step::Hang],
+            Fault::Flood => {
+                let begun = head(200, "application/json", &[("transfer-encoding", "chunked")]);
+                let more = chunked(&[b'x'; 64 << 10]);
+                vec![Step::Send(begun), Step::Send(chunked(b"{\"id\":\"")), Step::Flood(more)]
+            }
             Fault::ErrorFrame => whole(500, "application/json", &[], b"{}"),
             _ => self.good(),
         }
@@ -163,6 +177,14 @@ impl Answer<'_> {
             Fault::Endless => {
                 let more = format!("{}\n\n", self.api.delta(self.model, PARTS[0]));
                 early(vec![Step::Repeat(chunked(more.as_bytes()))])
+            }
+            Fault::Flood => {
+                let more = format!("{}\n\n", self.api.delta(self.model, &"x".repeat(4096)));
+                early(vec![Step::Flood(chunked(more.as_bytes()))])
+            }
+            Fault::EndlessLine => {
+                let begun = Step::Send(chunked(b"data: {\"id\":\""));
+                early(vec![begun, Step::Flood(chunked(&[b'x'; 64 << 10]))])
             }
             Fault::ErrorFrame => {
                 streamed(lf(&[stream.text.clone(), vec![self.api.error_event("stub fell over")]].concat()))

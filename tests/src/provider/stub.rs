@@ -3,7 +3,10 @@
 use std::{
     io::Result,
     net::{Ipv4Addr, SocketAddr, TcpListener as StdTcpListener},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Instant,
 };
 
@@ -34,6 +37,7 @@ struct State {
     redirect: Mutex<String>,
     received: Mutex<Vec<Received>>,
     hung_up: Mutex<Vec<Instant>>,
+    flooded: AtomicUsize,
 }
 
 /// A request, as it came.
@@ -130,6 +134,11 @@ impl Provider {
         eventually("a request at the provider", async || self.received().into_iter().nth(seen)).await
     }
 
+    /// How many bytes [`Fault::Flood`] got rid of.
+    pub fn flooded(&self) -> usize {
+        self.state.flooded.load(Ordering::Relaxed)
+    }
+
     /// The instant at which the first caller hung up while the stub was not done with it.
     pub async fn hung_up(&self) -> Instant {
         let first = async || self.state.hung_up.lock().unwrap().first().copied();
@@ -186,6 +195,12 @@ async fn serve(stream: TcpStream, state: &State) -> Result<()> {
                 }
                 Step::Hang => {
                     connection.closed().await;
+                    return state.hung_up();
+                }
+                Step::Flood(bytes) => {
+                    while connection.write(&bytes).await.is_ok() {
+                        state.flooded.fetch_add(bytes.len(), Ordering::Relaxed);
+                    }
                     return state.hung_up();
                 }
                 Step::Repeat(bytes) => return repeat(&mut connection, &bytes, state).await,

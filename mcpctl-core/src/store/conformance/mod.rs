@@ -35,8 +35,10 @@ pub mod values;
 pub struct Property {
     /// The path of its function below this module: `objects::starts_empty`.
     pub name: &'static str,
-    check: fn(Arc<dyn Storage>) -> Pin<Box<dyn Future<Output = ()> + Send>>,
+    check: fn(Arc<dyn Storage>) -> Checking,
 }
+
+type Checking = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Property {
     /// Checks it on a new, empty store.

@@ -1,0 +1,173 @@
+//! Counting what each Llm does. Nothing here waits: every number is an atomic of its own.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use arc_swap::ArcSwap;
+
+use crate::{
+    registry::LlmEntry,
+    resource::{Id, InferenceCall},
+};
+
+/// The numbers of all Llms that have been called since the start.
+#[derive(Default)]
+pub(super) struct Meters {
+    llms: ArcSwap<HashMap<Id, Arc<LlmMeters>>>,
+    /// Requests that were refused because too many were in flight.
+    pub(super) shed: AtomicU64,
+}
+
+/// The numbers of one Llm.
+#[derive(Debug)]
+pub(super) struct LlmMeters {
+    pub(super) name: String,
+    /// Calls by the status they ended with, in the order of [`STATUSES`].
+    statuses: [AtomicU64; STATUSES.len()],
+    /// From a request's arrival to its answer's end.
+    pub(super) duration: Histogram,
+    /// From a request's arrival to the first byte of its answer.
+    pub(super) first_byte: Histogram,
+    pub(super) prompt_tokens: AtomicU64,
+    pub(super) completion_tokens: AtomicU64,
+    pub(super) cached_tokens: AtomicU64,
+    pub(super) bytes_out: AtomicU64,
+    pub(super) in_flight: AtomicI64,
+}
+
+/// The statuses a call can end with; others are counted as 0. A fixed set keeps the labels bounded, whatever a
+/// provider makes up.
+pub(super) const STATUSES: [u16; 17] =
+    [200, 400, 403, 404, 408, 409, 413, 422, 429, 499, 500, 501, 502, 503, 504, 529, 0];
+
+/// Upper bounds of the buckets, in seconds.
+const BOUNDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
+
+/// Durations, by how long they were.
+#[derive(Debug, Default)]
+pub(super) struct Histogram {
+    buckets: [AtomicU64; BOUNDS.len() + 1],
+    sum_ms: AtomicU64,
+}
+
+impl Meters {
+    /// The numbers of an Llm. Its first call makes them.
+    pub(super) fn of(&self, llm: &LlmEntry) -> Arc<LlmMeters> {
+        if let Some(known) = self.llms.load().get(&llm.id) {
+            return known.clone();
+        }
+        let made = Arc::new(LlmMeters::new(llm));
+        self.llms.rcu(|known| {
+            let mut next = HashMap::clone(known);
+            // Another call may have been first: then its numbers are the ones that count.
+            next.entry(llm.id.clone()).or_insert_with(|| made.clone());
+            next
+        });
+        self.llms.load().get(&llm.id).cloned().unwrap_or(made)
+    }
+
+    /// Those of the Llms that `visible` says yes to, by name. Forgets those of Llms that `exists` says no to.
+    pub(super) fn select(
+        &self,
+        exists: impl Fn(&Id) -> bool,
+        visible: impl Fn(&Id) -> bool,
+    ) -> Vec<Arc<LlmMeters>> {
+        if self.llms.load().keys().any(|id| !exists(id)) {
+            self.llms.rcu(|known| {
+                let kept = known.iter().filter(|(id, _)| exists(id));
+                kept.map(|(id, meters)| (id.clone(), meters.clone())).collect::<HashMap<_, _>>()
+            });
+        }
+        let mut selected: Vec<_> =
+            self.llms.load().iter().filter(|(id, _)| visible(id)).map(|(_, meters)| meters.clone()).collect();
+        selected.sort_by(|a, b| a.name.cmp(&b.name));
+        selected
+    }
+}
+
+impl LlmMeters {
+    fn new(llm: &LlmEntry) -> Self {
+        Self {
+            name: llm.name.clone(),
+            statuses: Default::default(),
+            duration: Histogram::default(),
+            first_byte: Histogram::default(),
+            prompt_tokens: AtomicU64::default(),
+            completion_tokens: AtomicU64::default(),
+            cached_tokens: AtomicU64::default(),
+            bytes_out: AtomicU64::default(),
+            in_flight: AtomicI64::default(),
+        }
+    }
+
+    /// Counts a call that has ended.
+    pub(super) fn record(&self, call: &InferenceCall) {
+        let place = STATUSES.iter().position(|status| *status == call.status);
+        if let Some(count) = place.or(STATUSES.len().checked_sub(1)).and_then(|at| self.statuses.get(at)) {
+            count.fetch_add(1, Relaxed);
+        }
+        self.duration.observe(call.duration_ms);
+        if let Some(ttft) = call.ttft_ms {
+            self.first_byte.observe(ttft);
+        }
+        for (meter, tokens) in [
+            (&self.prompt_tokens, call.prompt_tokens),
+            (&self.completion_tokens, call.completion_tokens),
+            (&self.cached_tokens, call.cached_tokens),
+            (&self.bytes_out, Some(call.bytes_out)),
+        ] {
+            meter.fetch_add(tokens.unwrap_or_default(), Relaxed);
+        }
+    }
+
+    /// How many calls ended with each status; those that none ended with are left out.
+    pub(super) fn by_status(&self) -> impl Iterator<Item = (u16, u64)> {
+        let counted =
+            STATUSES.into_iter().zip(&self.statuses).map(|(status, count)| (status, count.load(Relaxed)));
+        counted.filter(|(_, count)| *count > 0)
+    }
+}
+
+impl Histogram {
+    fn observe(&self, ms: u64) {
+        let seconds = std::time::Duration::from_millis(ms).as_secs_f64();
+        let place = BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(BOUNDS.len());
+        if let Some(bucket) = self.buckets.get(place) {
+            bucket.fetch_add(1, Relaxed);
+        }
+        self.sum_ms.fetch_add(ms, Relaxed);
+    }
+
+    /// The sum in seconds, the count, and each bucket's upper bound and count.
+    pub(super) fn read(&self) -> (f64, u64, Vec<(f64, u64)>) {
+        let bounds = BOUNDS.into_iter().chain([f64::INFINITY]);
+        let buckets: Vec<_> =
+            bounds.zip(&self.buckets).map(|(bound, count)| (bound, count.load(Relaxed))).collect();
+        let count = buckets.iter().map(|(_, count)| count).sum();
+        (std::time::Duration::from_millis(self.sum_ms.load(Relaxed)).as_secs_f64(), count, buckets)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_fall_into_their_buckets() {
+        let histogram = Histogram::default();
+        for ms in [0, 5, 6, 300_000, 300_001, 1 << 40] {
+            histogram.observe(ms);
+        }
+        let (_, count, buckets) = histogram.read();
+        assert_eq!(count, 6);
+        assert_eq!(buckets.first(), Some(&(0.005, 2)));
+        assert_eq!(buckets.get(1), Some(&(0.01, 1)));
+        assert_eq!(buckets.get(13), Some(&(300.0, 1)));
+        assert_eq!(buckets.last(), Some(&(f64::INFINITY, 2)));
+    }
+}

@@ -1,0 +1,60 @@
+"""One server that holds a catalogue of LLMs and the only copy of their keys.
+
+`Client` and `AsyncClient` talk to a running server; `Registry` and `AsyncRegistry` are its core in this process.
+
+    >>> import mcpctl
+    >>> with mcpctl.Registry.open("memory://") as registry:
+    ...     llm = registry.llms.create("gpt", type="openai", model="gpt-4o-mini")
+    ...     llm["tier"]
+    'fast'
+
+Every error is a `McpctlError`; its subclasses say what went wrong.
+"""
+
+from ._async import AsyncClient, AsyncRegistry, AsyncResources
+from ._native import (
+    ChunkStream,
+    ConflictError,
+    ForbiddenError,
+    InternalError,
+    InvalidError,
+    McpctlError,
+    NotFoundError,
+    ProviderError,
+    ProviderTimeoutError,
+    RateLimitedError,
+    SealedError,
+    SecretUnavailableError,
+    TooLargeError,
+    UnauthenticatedError,
+    UnavailableError,
+    UnsupportedError,
+    __version__,
+)
+from ._sync import Client, Registry, Resources
+
+__all__ = [
+    "AsyncClient",
+    "AsyncRegistry",
+    "AsyncResources",
+    "ChunkStream",
+    "Client",
+    "ConflictError",
+    "ForbiddenError",
+    "InternalError",
+    "InvalidError",
+    "McpctlError",
+    "NotFoundError",
+    "ProviderError",
+    "ProviderTimeoutError",
+    "RateLimitedError",
+    "Registry",
+    "Resources",
+    "SealedError",
+    "SecretUnavailableError",
+    "TooLargeError",
+    "UnauthenticatedError",
+    "UnavailableError",
+    "UnsupportedError",
+    "__version__",
+]
