@@ -13,7 +13,7 @@ use http::{
 use http_body_util::Full;
 use serde_json::Value;
 
-use super::transport::{Client, Transport};
+use super::transport::{Transport, Way};
 use crate::{
     adapter::{Adapter, Settings},
     error::{Error, ErrorKind, Result},
@@ -32,7 +32,7 @@ pub(super) struct Destination {
     /// The Llm this was made from. Another entry, another destination.
     pub(super) llm: Arc<LlmEntry>,
     pub(super) adapter: Adapter,
-    pub(super) client: Client,
+    pub(super) way: Way,
     pub(super) timeout: Duration,
     uri: Uri,
     /// All headers but the credential.
@@ -57,10 +57,10 @@ impl Destination {
             .parse()
             .map_err(|cause| Error::internal(cause).context(format_args!("llm `{}`: its URL", llm.name)))?;
         let millis = |name: &str| llm.spec.extra(name).and_then(Value::as_u64).map(Duration::from_millis);
-        let client = transport.client(millis("connectTimeoutMs").unwrap_or(DEFAULT_CONNECT_TIMEOUT));
+        let way = transport.way(&uri, millis("connectTimeoutMs").unwrap_or(DEFAULT_CONNECT_TIMEOUT));
         let timeout = millis("timeoutMs").unwrap_or(DEFAULT_TIMEOUT);
         let headers = base_headers(&llm, adapter);
-        Ok(Self { llm, adapter, client, timeout, uri, headers, credential: OnceLock::new() })
+        Ok(Self { llm, adapter, way, timeout, uri, headers, credential: OnceLock::new() })
     }
 
     /// The settings of a translation, for a request that asks for `model`.
