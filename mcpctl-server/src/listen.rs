@@ -97,8 +97,7 @@ impl Server {
             .http1()
             .timer(TokioTimer::new())
             .header_read_timeout(HEADER_DEADLINE)
-            .max_buf_size(MAX_HEADERS)
-            .pipeline_flush(true);
+            .max_buf_size(MAX_HEADERS);
         builder.http2().timer(TokioTimer::new()).max_header_list_size(64 * 1024).max_concurrent_streams(1024);
         Self { app, builder, connections: GracefulShutdown::new() }
     }

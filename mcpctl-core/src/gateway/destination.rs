@@ -13,7 +13,7 @@ use http::{
 use http_body_util::Full;
 use serde_json::Value;
 
-use super::transport::{Client, Transport};
+use super::transport::{Transport, Way};
 use crate::{
     adapter::{Adapter, Api, Codec, Settings},
     error::{Error, ErrorKind, Result},
@@ -32,7 +32,7 @@ pub(super) struct Destination {
     /// The Llm this was made from. Another entry, another destination.
     pub(super) llm: Arc<LlmEntry>,
     pub(super) adapter: Adapter,
-    pub(super) client: Client,
+    pub(super) way: Way,
     pub(super) timeout: Duration,
     /// The address of each path that the provider has, chat first.
     uris: Vec<(&'static str, Uri)>,
@@ -63,10 +63,12 @@ impl Destination {
             uris.push((codec.path(), uri));
         }
         let millis = |name: &str| llm.spec.extra(name).and_then(Value::as_u64).map(Duration::from_millis);
-        let client = transport.client(millis("connectTimeoutMs").unwrap_or(DEFAULT_CONNECT_TIMEOUT));
+        // All paths are at one host, so they share their connections.
+        let (_, first) = uris.first().ok_or_else(|| Error::internal("a provider without an address"))?;
+        let way = transport.way(first, millis("connectTimeoutMs").unwrap_or(DEFAULT_CONNECT_TIMEOUT));
         let timeout = millis("timeoutMs").unwrap_or(DEFAULT_TIMEOUT);
         let headers = base_headers(&llm, adapter);
-        Ok(Self { llm, adapter, client, timeout, uris, headers, credential: OnceLock::new() })
+        Ok(Self { llm, adapter, way, timeout, uris, headers, credential: OnceLock::new() })
     }
 
     /// How this Llm is spoken to by callers of `api`.

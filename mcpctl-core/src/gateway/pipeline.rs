@@ -10,7 +10,6 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use hyper::body::Incoming;
 use jiff::Timestamp;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -24,7 +23,7 @@ use super::{
     meters::Meters,
     metrics,
     relay::Relay,
-    transport::{Fault, Transport, describe},
+    transport::{Fault, ProviderBody, Transport, describe},
 };
 use crate::{
     adapter::{Api, Codec, DecodeContext, ProviderRequest},
@@ -261,8 +260,8 @@ impl Gateway {
         let settings = destination.settings(model, Timestamp::now().as_second());
         let ProviderRequest { body, dropped, context } = codec.encode(&request, &settings)?;
         let outgoing = destination.request(codec, key.as_deref(), body, headers)?;
-        let response = within(&destination, destination.client.request(outgoing)).await?;
-        let response = response.map_err(|fault| unreachable(&destination, &fault))?;
+        let response = within(&destination, destination.way.send(outgoing)).await?;
+        let response = response.map_err(|fault| unreachable(&destination, fault))?;
         let mut called = match codec.streams(&request) {
             _ if !response.status().is_success() => {
                 refused(&destination, codec, response, key.as_deref()).await
@@ -308,7 +307,7 @@ enum Called {
 }
 
 struct Stream {
-    provider: Incoming,
+    provider: ProviderBody,
     codec: Codec,
     context: DecodeContext,
     destination: Arc<Destination>,
@@ -356,7 +355,7 @@ impl Stream {
 fn stream(
     destination: &Arc<Destination>,
     codec: Codec,
-    response: Response<Incoming>,
+    response: Response<ProviderBody>,
     context: DecodeContext,
 ) -> Result<Called> {
     check_encoding(destination, &response)?;
@@ -376,7 +375,7 @@ fn stream(
 async fn whole(
     destination: &Destination,
     codec: Codec,
-    response: Response<Incoming>,
+    response: Response<ProviderBody>,
     context: &DecodeContext,
     account: &mut Account,
 ) -> Result<Called> {
@@ -402,7 +401,7 @@ async fn whole(
 async fn refused(
     destination: &Destination,
     codec: Codec,
-    response: Response<Incoming>,
+    response: Response<ProviderBody>,
     key: Option<&SecretValue>,
 ) -> Called {
     let status = response.status().as_u16();
@@ -426,7 +425,7 @@ async fn refused(
 }
 
 /// We ask for no compression; what comes compressed all the same is not unpacked.
-fn check_encoding(destination: &Destination, response: &Response<Incoming>) -> Result<()> {
+fn check_encoding(destination: &Destination, response: &Response<ProviderBody>) -> Result<()> {
     match response.headers().get(header::CONTENT_ENCODING) {
         Some(encoding) if encoding != "identity" => {
             Err(provider_error(destination, "the provider's answer is compressed, which was not asked for"))
@@ -445,9 +444,9 @@ async fn within<T>(destination: &Destination, work: impl Future<Output = T>) -> 
     })
 }
 
-fn unreachable(destination: &Destination, fault: &Fault) -> Error {
-    let what = if fault.is_connect() { "the provider cannot be reached" } else { "the provider broke off" };
-    provider_error(destination, &format!("{what}: {}", describe(fault)))
+fn unreachable(destination: &Destination, fault: Fault) -> Error {
+    let doing = if fault.is_connect { "the provider cannot be reached" } else { "the provider broke off" };
+    provider_error(destination, &format!("{doing}: {}", fault.what))
 }
 
 fn provider_error(destination: &Destination, why: &str) -> Error {

@@ -11,19 +11,21 @@ use std::{
 use bytes::Bytes;
 use http::StatusCode;
 use http_body::Body as _;
-use hyper::body::Incoming;
 use tokio::{
     sync::OwnedSemaphorePermit,
     time::{Instant, Sleep},
 };
 
-use super::{account::Account, transport::describe};
+use super::{
+    account::Account,
+    transport::{ProviderBody, describe},
+};
 use crate::adapter::StreamDecoder;
 
 /// A stream from a provider to a caller.
 pub(super) struct Relay {
     /// The provider's side; `None` once nothing more is wanted of it.
-    provider: Option<Incoming>,
+    provider: Option<ProviderBody>,
     decoder: StreamDecoder,
     /// What is ready to be sent.
     ready: VecDeque<Bytes>,
@@ -40,7 +42,7 @@ pub(super) struct Relay {
 
 impl Relay {
     pub(super) fn new(
-        provider: Incoming,
+        provider: ProviderBody,
         decoder: StreamDecoder,
         account: Account,
         idle_limit: Duration,

@@ -1,0 +1,7 @@
+//! Connections to providers: which way, how a name becomes an address, and HTTP/1.1 in the caller's own task.
+
+mod resolver;
+mod upstream;
+mod way;
+
+pub(super) use way::{Fault, ProviderBody, Transport, Way, describe};
