@@ -215,3 +215,7 @@ impl Body for UpstreamBody {
         self.body.size_hint()
     }
 }
+
+#[cfg(test)]
+#[path = "upstream_tests.rs"]
+mod tests;

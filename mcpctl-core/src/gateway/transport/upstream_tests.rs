@@ -1,0 +1,90 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use http_body_util::BodyExt as _;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
+
+use super::*;
+
+/// A provider that closes each connection after `answers` answers, and counts the connections.
+async fn provider(answers: usize) -> (Uri, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let uri = format!("http://{}/v1/chat", listener.local_addr().unwrap()).parse().unwrap();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = connections.clone();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            counted.fetch_add(1, Ordering::Relaxed);
+            tokio::spawn(async move {
+                for _ in 0..answers {
+                    let mut request = Vec::new();
+                    while !request.ends_with(b"hello") {
+                        if stream.read_buf(&mut request).await.unwrap_or(0) == 0 {
+                            return;
+                        }
+                    }
+                    assert!(request.starts_with(b"POST /v1/chat HTTP/1.1\r\n"));
+                    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi").await.unwrap();
+                }
+            });
+        }
+    });
+    (uri, connections)
+}
+
+async fn ask(upstream: &Upstream, uri: &Uri) -> Bytes {
+    let mut request = Request::new(Full::from("hello"));
+    *request.method_mut() = http::Method::POST;
+    *request.uri_mut() = uri.clone();
+    match upstream.send(request).await {
+        Ok(response) => response.into_body().collect().await.unwrap().to_bytes(),
+        Err(Fault::Connect(fault)) => panic!("no connection: {fault}"),
+        Err(Fault::Exchange(fault)) => panic!("no answer: {fault}"),
+    }
+}
+
+fn connector() -> Connector {
+    let mut tcp = HttpConnector::new_with_resolver(Resolver);
+    tcp.enforce_http(false);
+    tcp
+}
+
+#[tokio::test]
+async fn a_connection_serves_one_request_after_another() {
+    let (uri, connections) = provider(usize::MAX).await;
+    let upstream = Upstream::new(&uri, connector()).unwrap();
+    for _ in 0..5 {
+        assert_eq!(ask(&upstream, &uri).await, "hi");
+    }
+    assert_eq!(connections.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn a_connection_that_the_provider_closed_meanwhile_is_replaced() {
+    let (uri, connections) = provider(1).await;
+    let upstream = Upstream::new(&uri, connector()).unwrap();
+    for asked in 1..=5 {
+        assert_eq!(ask(&upstream, &uri).await, "hi");
+        // The provider's goodbye is on its way: whether it is here yet must not matter for long.
+        while upstream.pool.idle().iter_mut().any(|(_, connection)| connection.is_free()) {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(connections.load(Ordering::Relaxed), asked);
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_is_dropped_takes_its_connection_with_it() {
+    let (uri, connections) = provider(usize::MAX).await;
+    let upstream = Upstream::new(&uri, connector()).unwrap();
+    let mut request = Request::new(Full::from("hello"));
+    *request.method_mut() = http::Method::POST;
+    *request.uri_mut() = uri.clone();
+    let response = upstream.send(request).await.ok().unwrap();
+    drop(response);
+    assert!(upstream.pool.idle().is_empty());
+    assert_eq!(ask(&upstream, &uri).await, "hi");
+    assert_eq!(connections.load(Ordering::Relaxed), 2);
+}
