@@ -7,7 +7,7 @@ use hyper::{
 use mcpctl_core::{
     Error, Principal,
     registry::ListQuery,
-    resource::{Kind, Object, view},
+    resource::{Kind, Object, Spec, view},
     store::EventQuery,
 };
 use serde_json::{Value, json};
@@ -122,10 +122,8 @@ pub(crate) async fn put(
     name: &str,
     request: Input<'_>,
 ) -> Result<Response<Body>, Refusal> {
-    let version = if_match(request.headers())?;
-    let body = json_body(request).await?;
-    let changed = app.registry.put(who, kind, name, body, version).await?;
-    Ok(resource_response(StatusCode::OK, &changed))
+    let (version, body) = change(request).await?;
+    Ok(resource_response(StatusCode::OK, &app.registry.put(who, kind, name, body, version).await?))
 }
 
 pub(crate) async fn patch(
@@ -135,10 +133,13 @@ pub(crate) async fn patch(
     name: &str,
     request: Input<'_>,
 ) -> Result<Response<Body>, Refusal> {
-    let version = if_match(request.headers())?;
-    let body = json_body(request).await?;
-    let changed = app.registry.patch(who, kind, name, body, version).await?;
-    Ok(resource_response(StatusCode::OK, &changed))
+    let (version, body) = change(request).await?;
+    Ok(resource_response(StatusCode::OK, &app.registry.patch(who, kind, name, body, version).await?))
+}
+
+/// The version a change was made from, and the change.
+async fn change(request: Input<'_>) -> Result<(Option<i64>, Spec), Refusal> {
+    Ok((if_match(request.headers())?, json_body(request).await?))
 }
 
 pub(crate) async fn delete(
