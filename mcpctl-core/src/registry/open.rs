@@ -144,7 +144,7 @@ impl RegistryBuilder {
             store: self.store,
         });
         let registry = Registry { inner };
-        registry.resolve_keys_ahead();
+        drop(registry.resolve_keys_ahead());
         tokio::spawn(follow(Arc::downgrade(&registry.inner), self.poll_interval));
         Ok(registry)
     }
@@ -210,7 +210,7 @@ impl Registry {
                 None => Snapshot::load(&*self.inner.store).await?,
             };
             self.inner.snapshot.store(Arc::new(next));
-            self.resolve_keys_ahead();
+            drop(self.resolve_keys_ahead());
         }
         self.inner.fresh_at.store(millis(asked_at), Ordering::Relaxed);
         Ok(())

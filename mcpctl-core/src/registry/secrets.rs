@@ -1,8 +1,12 @@
 //! Secret values: kept, shown, forgotten, and resolved for Llms.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering},
+};
 
 use serde_json::Value;
+use tokio::task::JoinHandle;
 
 use super::{LlmEntry, Registry, draft::Draft, hooks::typed_reference, query::missing};
 use crate::{
@@ -128,18 +132,20 @@ impl Registry {
     }
 
     /// Resolves the keys of new and changed Llms in the background, so that no request waits for it.
-    pub(super) fn resolve_keys_ahead(&self) {
-        if self.is_sealed() {
-            return;
-        }
+    pub(super) fn resolve_keys_ahead(&self) -> JoinHandle<()> {
         let registry = self.clone();
         tokio::spawn(async move {
-            for llm in registry.snapshot().llms() {
+            if registry.is_sealed() {
+                return;
+            }
+            for llm in registry.snapshot().llms().filter(|llm| !llm.is_key_missing.load(Ordering::Relaxed)) {
                 if let Err(error) = registry.api_key(llm).await {
+                    // Said once: its requests try again, and say it to their callers.
+                    llm.is_key_missing.store(true, Ordering::Relaxed);
                     tracing::warn!(llm = llm.name, error = error.chain(), "key not resolved");
                 }
             }
-        });
+        })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
 };
 
 use tokio::sync::OnceCell;
@@ -44,6 +44,8 @@ pub struct LlmEntry {
     made_from: (i64, Option<i64>),
     /// The provider's key, once it has been resolved.
     pub(super) key: OnceCell<Arc<SecretValue>>,
+    /// Whether resolving the key ahead of the first request has failed.
+    pub(super) is_key_missing: AtomicBool,
 }
 
 impl Shelf {
@@ -178,7 +180,14 @@ impl Snapshot {
                 Some(entry) if entry.made_from == made_from => entry.clone(),
                 _ => {
                     let (id, name) = (object.id.clone(), object.name.clone());
-                    Arc::new(LlmEntry { id, name, spec, made_from, key: OnceCell::new() })
+                    Arc::new(LlmEntry {
+                        id,
+                        name,
+                        spec,
+                        made_from,
+                        key: OnceCell::new(),
+                        is_key_missing: AtomicBool::new(false),
+                    })
                 }
             };
             llms.insert(object.id.clone(), entry);

@@ -1,5 +1,9 @@
 //! Changing resources: decide on what is stored now, commit under the conditions of the decision.
 
+use std::time::Duration;
+
+use tokio::time::timeout;
+
 use super::{Registry, access::permission_on, draft::change_event, query::missing, references};
 use crate::{
     auth::Principal,
@@ -11,6 +15,9 @@ use crate::{
 
 /// How often a decision is made anew because what it was based on has changed meanwhile.
 const ATTEMPTS: usize = 8;
+
+/// How long a change waits for the keys that it needs to be in memory.
+const KEY_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How a body changes a resource.
 #[derive(Clone, Copy)]
@@ -164,6 +171,8 @@ impl Registry {
                 if let Err(error) = self.refresh().await {
                     tracing::warn!(error = error.chain(), "a change is not yet shown");
                 }
+                // An Llm that was acknowledged can be called, even if the store goes away in the next moment.
+                let _ = timeout(KEY_PATIENCE, self.resolve_keys_ahead()).await;
                 Ok(None)
             }
         }
