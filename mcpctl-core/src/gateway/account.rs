@@ -7,7 +7,7 @@ use std::{
 
 use http::StatusCode;
 
-use super::meters::LlmMeters;
+use super::{destination::Destination, meters::LlmMeters};
 use crate::{
     adapter::Summary,
     audit::AuditPermit,
@@ -65,14 +65,15 @@ impl Account {
         }
     }
 
-    /// What the provider has said of its answer so far.
-    pub(super) fn summary(&mut self, summary: &Summary) {
+    /// What the provider has said of its answer so far; its texts without our key.
+    pub(super) fn summary(&mut self, summary: &Summary, destination: &Destination) {
         if let Some((_, _, call)) = &mut self.open {
             call.prompt_tokens = summary.prompt_tokens;
             call.completion_tokens = summary.completion_tokens;
             call.cached_tokens = summary.cached_tokens;
-            call.finish_reason.clone_from(&summary.finish_reason);
-            call.error.clone_from(&summary.error);
+            let text = |text: &Option<String>| text.as_deref().map(|text| destination.redact_text(text));
+            call.finish_reason = text(&summary.finish_reason);
+            call.error = text(&summary.error);
         }
     }
 

@@ -13,7 +13,10 @@ use http::{
 use http_body_util::Full;
 use serde_json::Value;
 
-use super::transport::{Transport, Way};
+use super::{
+    redact::Redactor,
+    transport::{Transport, Way},
+};
 use crate::{
     adapter::{Adapter, Api, Codec, Settings},
     error::{Error, ErrorKind, Result},
@@ -40,6 +43,8 @@ pub(super) struct Destination {
     headers: HeaderMap,
     /// The credential, once the key is known: an entry has one key for all its life.
     credential: OnceLock<HeaderValue>,
+    /// Finds the key in what the provider says, once the key is known.
+    redactor: OnceLock<Option<Redactor>>,
 }
 
 impl Destination {
@@ -68,7 +73,16 @@ impl Destination {
         let way = transport.way(first, millis("connectTimeoutMs").unwrap_or(DEFAULT_CONNECT_TIMEOUT));
         let timeout = millis("timeoutMs").unwrap_or(DEFAULT_TIMEOUT);
         let headers = base_headers(&llm, adapter);
-        Ok(Self { llm, adapter, way, timeout, uris, headers, credential: OnceLock::new() })
+        Ok(Self {
+            llm,
+            adapter,
+            way,
+            timeout,
+            uris,
+            headers,
+            credential: OnceLock::new(),
+            redactor: OnceLock::new(),
+        })
     }
 
     /// How this Llm is spoken to by callers of `api`.
@@ -144,10 +158,24 @@ impl Destination {
             caller.add_to(request.headers_mut());
         }
         if let Some(key) = key {
+            self.redactor.get_or_init(|| Redactor::new(key));
             let (name, value) = self.credential(key)?;
             request.headers_mut().insert(name, value);
         }
         Ok(request)
+    }
+
+    /// What the provider said, without our key.
+    pub(super) fn redact(&self, bytes: Bytes) -> Bytes {
+        match self.redactor.get() {
+            Some(Some(redactor)) => redactor.clean(bytes),
+            Some(None) | None => bytes,
+        }
+    }
+
+    /// The same for a text.
+    pub(super) fn redact_text(&self, text: &str) -> String {
+        String::from_utf8_lossy(&self.redact(Bytes::copy_from_slice(text.as_bytes()))).into_owned()
     }
 
     fn credential(&self, key: &SecretValue) -> Result<(HeaderName, HeaderValue)> {

@@ -9,6 +9,7 @@ mod destination;
 mod meters;
 mod metrics;
 mod pipeline;
+mod redact;
 mod relay;
 mod transport;
 

@@ -335,10 +335,8 @@ impl Called {
 impl Stream {
     /// Waits for the first bytes: until then, a failure is an HTTP error.
     async fn begin(self, account: Account, in_flight: OwnedSemaphorePermit) -> Result<Answer> {
-        let (codec, limit) = (self.codec, self.destination.timeout);
-        let name = self.destination.llm.name.clone();
-        let mut relay =
-            Relay::new(self.provider, codec.stream(self.context), account, limit, name, in_flight);
+        let (decoder, destination) = (self.codec.stream(self.context), self.destination.clone());
+        let mut relay = Relay::new(self.provider, decoder, account, destination, in_flight);
         if let Err(why) = relay.first().await {
             let error = provider_error(&self.destination, &why);
             relay.fail(status_of(&error), error.message());
@@ -392,9 +390,10 @@ async fn whole(
         provider_error(destination, &format!("the provider broke off: {}", describe(&*fault)))
     })?;
     let decoded = codec.decode(&body.to_bytes(), context)?;
-    account.summary(&decoded.summary);
-    let bytes = decoded.body.len();
-    Ok(Called::Whole { answer: Answer::whole(status, decoded.body), bytes })
+    account.summary(&decoded.summary, destination);
+    let body = destination.redact(decoded.body);
+    let bytes = body.len();
+    Ok(Called::Whole { answer: Answer::whole(status, body), bytes })
 }
 
 /// The provider's refusal, in the caller's format, without our key if the provider repeated it.

@@ -4,8 +4,8 @@
 use std::{
     collections::VecDeque,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -18,6 +18,7 @@ use tokio::{
 
 use super::{
     account::Account,
+    destination::Destination,
     transport::{ProviderBody, describe},
 };
 use crate::adapter::StreamDecoder;
@@ -34,9 +35,8 @@ pub(super) struct Relay {
     account: Account,
     /// Fires when the provider has been silent for too long. It is set anew when it fires, not at every read.
     idle: Pin<Box<Sleep>>,
-    idle_limit: Duration,
     last_read: Instant,
-    llm_name: String,
+    destination: Arc<Destination>,
     _in_flight: OwnedSemaphorePermit,
 }
 
@@ -45,8 +45,7 @@ impl Relay {
         provider: ProviderBody,
         decoder: StreamDecoder,
         account: Account,
-        idle_limit: Duration,
-        llm_name: String,
+        destination: Arc<Destination>,
         in_flight: OwnedSemaphorePermit,
     ) -> Self {
         Self {
@@ -55,10 +54,9 @@ impl Relay {
             ready: VecDeque::new(),
             decoded: Vec::new(),
             account,
-            idle: Box::pin(tokio::time::sleep(idle_limit)),
-            idle_limit,
+            idle: Box::pin(tokio::time::sleep(destination.timeout)),
             last_read: Instant::now(),
-            llm_name,
+            destination,
             _in_flight: in_flight,
         }
     }
@@ -105,7 +103,7 @@ impl Relay {
                     self.end();
                 }
                 Read::Broken(why) => {
-                    let message = format!("llm `{}`: {why}", self.llm_name);
+                    let message = format!("llm `{}`: {why}", self.destination.llm.name);
                     self.decoder.fail(&message, "provider_error", &mut self.decoded);
                     self.end();
                 }
@@ -115,16 +113,22 @@ impl Relay {
 
     fn take(&mut self, bytes: Bytes) {
         self.decoder.push(bytes, &mut self.decoded);
-        self.ready.extend(self.decoded.drain(..).filter(|bytes| !bytes.is_empty()));
+        self.release();
         if self.decoder.is_done() {
             self.end();
         }
     }
 
+    /// What was decoded may go. Each piece holds whole events, so a key in one of them is whole, too.
+    fn release(&mut self) {
+        let pieces = self.decoded.drain(..).filter(|bytes| !bytes.is_empty());
+        self.ready.extend(pieces.map(|bytes| self.destination.redact(bytes)));
+    }
+
     /// Nothing more is wanted of the provider: its connection is dropped before the caller has read the rest.
     fn end(&mut self) {
-        self.ready.extend(self.decoded.drain(..).filter(|bytes| !bytes.is_empty()));
-        self.account.summary(self.decoder.summary());
+        self.release();
+        self.account.summary(self.decoder.summary(), &self.destination);
         self.provider = None;
     }
 
@@ -150,9 +154,9 @@ impl Relay {
         }
         // The caller may have read nothing for long, and the provider with it: only silence counts.
         while self.idle.as_mut().poll(cx).is_ready() {
-            let deadline = self.last_read + self.idle_limit;
+            let deadline = self.last_read + self.destination.timeout;
             if Instant::now() >= deadline {
-                let seconds = self.idle_limit.as_secs_f64();
+                let seconds = self.destination.timeout.as_secs_f64();
                 return Poll::Ready(Read::Broken(format!("the provider was silent for {seconds} seconds")));
             }
             self.idle.as_mut().reset(deadline);
@@ -165,7 +169,7 @@ impl Drop for Relay {
     fn drop(&mut self) {
         if self.provider.is_some() {
             // The caller went away: what is known so far is kept.
-            self.account.summary(self.decoder.summary());
+            self.account.summary(self.decoder.summary(), &self.destination);
         }
     }
 }
