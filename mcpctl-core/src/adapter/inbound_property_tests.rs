@@ -96,6 +96,17 @@ fn assert_message(events: &[Value]) {
     }
 }
 
+#[test]
+fn nothing_follows_an_error() {
+    let broken = json!({"choices": [{"delta": {"tool_calls": [{"index": 0, "id": "c1", "function": null}]},
+                                     "finish_reason": "stop"}]});
+    let late = json!({"choices": [{"delta": {"content": "late"}}], "usage": {"prompt_tokens": 3}});
+    let stream = format!("data: {broken}\n\ndata: {late}\n\ndata: [DONE]\n\n");
+    let events = events(&relay(codec(Api::Messages, LlmType::OpenAi), stream.as_bytes(), 50).0);
+    assert_message(&events);
+    assert_eq!(events.last().unwrap()["type"], "error");
+}
+
 fn block() -> BoxedStrategy<Value> {
     let source = object(vec![
         ("type", words(&["base64", "url", "text", "content"]).boxed()),

@@ -160,7 +160,8 @@ impl Chunks {
                 self.finish(out);
             }
         }
-        let Some(choice) = chunk.pointer("/choices/0").filter(|_| !self.finished) else { return };
+        let over = self.finished || self.done;
+        let Some(choice) = chunk.pointer("/choices/0").filter(|_| !over) else { return };
         if let Some(delta) = choice.get("delta") {
             self.on_delta(delta, out);
         }
@@ -191,6 +192,9 @@ impl Chunks {
     }
 
     fn say(&mut self, what: Open, text: &str, out: &mut Vec<u8>) {
+        if self.done {
+            return;
+        }
         if self.must_wait() {
             self.kept += text.len();
             match self.waiting.back_mut() {
@@ -219,6 +223,9 @@ impl Chunks {
     }
 
     fn on_call(&mut self, piece: &Value, out: &mut Vec<u8>) {
+        if self.done {
+            return;
+        }
         let function = piece.get("function").unwrap_or(&Value::Null);
         let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();
         let (id, name, more) = (text(piece.get("id")), text(function.get("name")), arguments(function));
