@@ -8,7 +8,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use http_body::Body as _;
 use tokio::{
@@ -23,11 +23,16 @@ use super::{
 };
 use crate::adapter::StreamDecoder;
 
+/// Pieces that are there already are joined up to this many bytes: decoding and sending cost by the piece.
+const JOINED: usize = 16 * 1024;
+
 /// A stream from a provider to a caller.
 pub(super) struct Relay {
     /// The provider's side; `None` once nothing more is wanted of it.
     provider: Option<ProviderBody>,
     decoder: StreamDecoder,
+    /// The end of the provider's answer, when it was met while pieces before it were joined.
+    met: Option<Read>,
     /// What is ready to be sent.
     ready: VecDeque<Bytes>,
     /// Scratch space of the decoder.
@@ -50,6 +55,7 @@ impl Relay {
     ) -> Self {
         Self {
             provider: Some(provider),
+            met: None,
             decoder,
             ready: VecDeque::new(),
             decoded: Vec::new(),
@@ -125,20 +131,51 @@ impl Relay {
         self.ready.extend(pieces.map(|bytes| self.destination.redact(bytes)));
     }
 
-    /// Nothing more is wanted of the provider: its connection is dropped before the caller has read the rest.
+    /// Nothing more is wanted of the provider: its connection is free before the caller has read the rest.
     fn end(&mut self) {
         self.release();
         self.account.summary(self.decoder.summary(), &self.destination);
-        self.provider = None;
+        if let Some(provider) = self.provider.take() {
+            provider.leave();
+        }
     }
 
+    /// Everything that the provider has sent by now, as far as it fits into one piece.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Read> {
+        if let Some(met) = self.met.take() {
+            return Poll::Ready(met);
+        }
+        let first = match ready!(self.poll_piece(cx)) {
+            Read::Bytes(first) => first,
+            end => return Poll::Ready(end),
+        };
+        let mut joined = BytesMut::new();
+        while first.len().max(joined.len()) < JOINED {
+            match self.poll_piece(cx) {
+                Poll::Ready(Read::Bytes(next)) => {
+                    if joined.is_empty() {
+                        joined.reserve(JOINED);
+                        joined.extend_from_slice(&first);
+                    }
+                    joined.extend_from_slice(&next);
+                }
+                Poll::Ready(end) => {
+                    self.met = Some(end);
+                    break;
+                }
+                Poll::Pending => break,
+            }
+        }
+        Poll::Ready(Read::Bytes(if joined.is_empty() { first } else { joined.freeze() }))
+    }
+
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Read> {
         let Some(provider) = &mut self.provider else { return Poll::Ready(Read::End) };
         loop {
             match Pin::new(&mut *provider).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
-                    self.last_read = Instant::now();
                     if let Ok(bytes) = frame.into_data() {
+                        self.last_read = Instant::now();
                         return Poll::Ready(Read::Bytes(bytes));
                     }
                 }
@@ -152,7 +189,11 @@ impl Relay {
                 Poll::Pending => break,
             }
         }
-        // The caller may have read nothing for long, and the provider with it: only silence counts.
+        self.poll_silence(cx)
+    }
+
+    /// The caller may have read nothing for long, and the provider with it: only silence counts.
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<Read> {
         while self.idle.as_mut().poll(cx).is_ready() {
             let deadline = self.last_read + self.destination.timeout;
             if Instant::now() >= deadline {

@@ -4,9 +4,10 @@ use http_body_util::BodyExt as _;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
+    sync::mpsc,
 };
 
-use super::*;
+use super::{super::way::ProviderBody, *};
 
 /// A provider that closes each connection after `answers` answers, and counts the connections.
 async fn provider(answers: usize) -> (Uri, Arc<AtomicUsize>) {
@@ -87,4 +88,67 @@ async fn a_body_that_is_dropped_takes_its_connection_with_it() {
     assert!(upstream.pool.idle().is_empty());
     assert_eq!(ask(&upstream, &uri).await, "hi");
     assert_eq!(connections.load(Ordering::Relaxed), 2);
+}
+
+/// A provider that sends the end of each answer only when told to. Counts the connections.
+async fn slow_to_end() -> (Uri, Arc<AtomicUsize>, mpsc::UnboundedSender<&'static [u8]>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let uri = format!("http://{}/v1/chat", listener.local_addr().unwrap()).parse().unwrap();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let (ends, mut told) = mpsc::unbounded_channel::<&'static [u8]>();
+    let counted = connections.clone();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            counted.fetch_add(1, Ordering::Relaxed);
+            let mut request = Vec::new();
+            while stream.read_buf(&mut request).await.unwrap_or(0) > 0 {
+                if std::mem::take(&mut request).ends_with(b"hello") {
+                    let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n";
+                    stream.write_all(head).await.unwrap();
+                    stream.write_all(told.recv().await.unwrap()).await.unwrap();
+                }
+            }
+        }
+    });
+    (uri, connections, ends)
+}
+
+/// Reads the content of an answer, but not its end.
+async fn content(upstream: &Upstream, uri: &Uri) -> ProviderBody {
+    let mut request = Request::new(Full::from("hello"));
+    *request.method_mut() = http::Method::POST;
+    *request.uri_mut() = uri.clone();
+    let mut body = ProviderBody::Plain(upstream.send(request).await.ok().unwrap().into_body());
+    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "hi");
+    body
+}
+
+#[tokio::test]
+async fn an_answer_that_is_left_gives_its_connection_back_once_it_ends() {
+    let (uri, connections, ends) = slow_to_end().await;
+    let upstream = Upstream::new(&uri, connector()).unwrap();
+    for _ in 0..3 {
+        let body = content(&upstream, &uri).await;
+        body.leave();
+        ends.send(b"0\r\n\r\n").unwrap();
+        while upstream.pool.idle().is_empty() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    assert_eq!(connections.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn an_answer_that_goes_on_after_it_was_left_is_cut_off() {
+    let (uri, connections, ends) = slow_to_end().await;
+    let upstream = Upstream::new(&uri, connector()).unwrap();
+    for connection in 1..3 {
+        content(&upstream, &uri).await.leave();
+        ends.send(b"4\r\nmore\r\n").unwrap();
+        // The provider takes the next connection when this one is closed.
+        let body = content(&upstream, &uri).await;
+        assert_eq!(connections.load(Ordering::Relaxed), 2 * connection);
+        drop(body);
+        ends.send(b"0\r\n\r\n").unwrap();
+    }
 }

@@ -2,10 +2,11 @@
 
 use std::{
     collections::HashMap,
+    future::poll_fn,
     io,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -139,6 +140,24 @@ impl Way {
                 Ok(response) => Ok(response.map(ProviderBody::Tls)),
                 Err(fault) => Err(Fault { is_connect: fault.is_connect(), what: describe(&fault) }),
             },
+        }
+    }
+}
+
+/// How long the formal end of an answer may take once all of its content is there.
+const LEAVE: Duration = Duration::from_millis(500);
+
+impl ProviderBody {
+    /// Nothing more of the content is wanted. When the answer's formal end is there too, or comes in a moment, the
+    /// connection serves another request; else it is closed.
+    pub(in crate::gateway) fn leave(mut self) {
+        let mut context = Context::from_waker(Waker::noop());
+        if Pin::new(&mut self).poll_frame(&mut context).is_pending() {
+            tokio::spawn(async move {
+                let end = poll_fn(|cx| Pin::new(&mut self).poll_frame(cx));
+                // Whatever comes, and if nothing does: the body is dropped here.
+                let _ = tokio::time::timeout(LEAVE, end).await;
+            });
         }
     }
 }
