@@ -93,7 +93,7 @@ impl App {
         };
         let call = Call { name: decode_segment(name.unwrap_or_default())?, request_id: id, peer };
         if route.access == Access::Open {
-            return self.answer_open(route, &call, request).await;
+            return Box::pin(self.answer_open(route, &call, request)).await;
         }
         self.check_sealed()?;
         let who = self.authenticate(route.endpoint, request.headers(), id)?;

@@ -9,7 +9,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::{
     HeaderMap, Request, StatusCode,
     body::{Body as _, Incoming},
@@ -18,6 +17,7 @@ use hyper::{
 use mcpctl_core::{
     Error,
     resource::{Id, Spec, parse_body},
+    wire::{BodyFault, read_whole},
 };
 use percent_encoding::percent_decode_str;
 
@@ -114,11 +114,10 @@ pub(crate) async fn read_body(request: Input<'_>) -> Result<Bytes, Refusal> {
     if announced.is_some_and(|length| length > MAX_BODY as u64) {
         return Err(too_large());
     }
-    let whole = Limited::new(request.into_body(), MAX_BODY).collect();
-    match tokio::time::timeout(BODY_DEADLINE, whole).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(fault)) if fault.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => Err(Error::invalid("the body broke off").into()),
+    match tokio::time::timeout(BODY_DEADLINE, read_whole(request.into_body(), MAX_BODY)).await {
+        Ok(Ok(body)) => Ok(body),
+        Ok(Err(BodyFault::TooLong)) => Err(too_large()),
+        Ok(Err(BodyFault::Broken(_))) => Err(Error::invalid("the body broke off").into()),
         Err(_) => Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body took too long to arrive")),
     }
 }
@@ -133,7 +132,7 @@ pub(crate) async fn finish_body(body: &mut Incoming, waits: bool) -> bool {
     if body.size_hint().lower() > MAX_UNWANTED as u64 {
         return false;
     }
-    let rest = Limited::new(body, MAX_UNWANTED).collect();
+    let rest = read_whole(body, MAX_UNWANTED);
     matches!(tokio::time::timeout(UNWANTED_DEADLINE, rest).await, Ok(Ok(_)))
 }
 

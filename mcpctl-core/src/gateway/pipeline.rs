@@ -9,7 +9,6 @@ use std::{
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use jiff::Timestamp;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -33,7 +32,7 @@ use crate::{
     registry::{LlmEntry, Registry},
     resource::{Id, kinds},
     secret::SecretValue,
-    wire::ChatRequest,
+    wire::{BodyFault, ChatRequest, read_whole},
 };
 
 /// Calls Llms. Clones share one.
@@ -264,7 +263,8 @@ impl Gateway {
         let response = response.map_err(|fault| unreachable(&destination, fault))?;
         let mut called = match codec.streams(&request) {
             _ if !response.status().is_success() => {
-                refused(&destination, codec, response, key.as_deref()).await
+                // Rare, and large: it must not make every call's future as large.
+                Box::pin(refused(&destination, codec, response, key.as_deref())).await
             }
             true => stream(&destination, codec, response, context)?,
             false => whole(&destination, codec, response, &context, account).await?,
@@ -379,17 +379,15 @@ async fn whole(
 ) -> Result<Called> {
     check_encoding(destination, &response)?;
     let status = response.status();
-    let collected = within(destination, Limited::new(response.into_body(), MAX_ANSWER).collect()).await?;
-    let body = collected.map_err(|fault| {
-        if fault.is::<LengthLimitError>() {
-            return provider_error(
-                destination,
-                &format!("the provider's answer is longer than {MAX_ANSWER} bytes"),
-            );
-        }
-        provider_error(destination, &format!("the provider broke off: {}", describe(&*fault)))
+    let read = within(destination, read_whole(response.into_body(), MAX_ANSWER)).await?;
+    let body = read.map_err(|fault| {
+        let why = match fault {
+            BodyFault::TooLong => format!("the provider's answer is longer than {MAX_ANSWER} bytes"),
+            BodyFault::Broken(fault) => format!("the provider broke off: {}", describe(&fault)),
+        };
+        provider_error(destination, &why)
     })?;
-    let decoded = codec.decode(&body.to_bytes(), context)?;
+    let decoded = codec.decode(&body, context)?;
     account.summary(&decoded.summary, destination);
     let body = destination.redact(decoded.body);
     let bytes = body.len();
@@ -405,10 +403,9 @@ async fn refused(
 ) -> Called {
     let status = response.status().as_u16();
     let retry_after = response.headers().get(header::RETRY_AFTER).cloned();
-    let body =
-        timeout(Duration::from_secs(10), Limited::new(response.into_body(), MAX_ERROR).collect()).await;
+    let body = timeout(Duration::from_secs(10), read_whole(response.into_body(), MAX_ERROR)).await;
     // A refusal whose body is too long or never ends is a refusal all the same.
-    let body = body.ok().and_then(Result::ok).map(|body| body.to_bytes()).unwrap_or_default();
+    let body = body.ok().and_then(Result::ok).unwrap_or_default();
     let mut error = codec.decode_error(status, &body, &destination.llm.name);
     if let Some(key) = key {
         error = error.redact(key.expose().trim());

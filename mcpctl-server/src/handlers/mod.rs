@@ -24,6 +24,22 @@ pub(crate) async fn dispatch(
     request: Input<'_>,
 ) -> Result<Response<Body>, Refusal> {
     match endpoint {
+        Endpoint::CallNamed(api) => inference::call(app, who, Target::Named(&call.name), api, request).await,
+        Endpoint::Call(api) => inference::call(app, who, Target::FromBody, api, request).await,
+        // Boxed, so that they do not make the future of every call as large as the largest of them.
+        _ => Box::pin(manage(app, endpoint, who, call, request)).await,
+    }
+}
+
+/// Answers an endpoint that manages something, or tells about it.
+async fn manage(
+    app: &App,
+    endpoint: Endpoint,
+    who: &Principal,
+    call: &Call<'_>,
+    request: Input<'_>,
+) -> Result<Response<Body>, Refusal> {
+    match endpoint {
         Endpoint::Metrics => health::metrics(app, who),
         Endpoint::Logout => auth::logout(app, who).await,
         Endpoint::Whoami => auth::whoami(app, who),
@@ -35,14 +51,15 @@ pub(crate) async fn dispatch(
         Endpoint::Put(kind) => resources::put(app, who, kind, &call.name, request).await,
         Endpoint::Patch(kind) => resources::patch(app, who, kind, &call.name, request).await,
         Endpoint::Delete(kind) => resources::delete(app, who, kind, &call.name, &request).await,
-        Endpoint::CallNamed(api) => inference::call(app, who, Target::Named(&call.name), api, request).await,
-        Endpoint::Call(api) => inference::call(app, who, Target::FromBody, api, request).await,
         Endpoint::Models => Ok(inference::models(app, who)),
         Endpoint::Model => inference::model(app, who, &call.name).await,
         Endpoint::ModelsOf => inference::models_of(app, who, &call.name).await,
-        Endpoint::Healthz | Endpoint::Readyz | Endpoint::Version | Endpoint::Login => {
-            Err(Refusal::not_found())
-        }
+        Endpoint::CallNamed(_)
+        | Endpoint::Call(_)
+        | Endpoint::Healthz
+        | Endpoint::Readyz
+        | Endpoint::Version
+        | Endpoint::Login => Err(Refusal::not_found()),
     }
 }
 
