@@ -47,6 +47,24 @@ pub struct Summary {
     pub error: Option<String>,
 }
 
+/// What an OpenAI `usage` object says, in the spelling of either of its APIs.
+#[derive(Default, Deserialize)]
+pub(super) struct Usage {
+    prompt_tokens: Option<u64>,
+    input_tokens: Option<u64>,
+    completion_tokens: Option<u64>,
+    output_tokens: Option<u64>,
+    prompt_tokens_details: Option<UsageDetails>,
+    input_tokens_details: Option<UsageDetails>,
+    /// DeepSeek's own.
+    prompt_cache_hit_tokens: Option<u64>,
+}
+
+#[derive(Default, Deserialize)]
+pub(super) struct UsageDetails {
+    cached_tokens: Option<u64>,
+}
+
 impl DecodeContext {
     /// The context of an answer to the Llm `llm_name`; `model` is used when the answer names none, and `created`
     /// is in seconds since 1970. An [`Adapter::encode`](super::Adapter::encode) gives a fuller one.
@@ -86,17 +104,33 @@ impl DecodeContext {
 }
 
 impl Summary {
-    /// Takes over what an OpenAI `usage` object says; what it does not say stays.
+    /// Takes over what an OpenAI `usage` object says; what it does not say, or not as a number, stays.
     pub(super) fn read_usage(&mut self, usage: &Value) {
         let number = |key: &str| usage.get(key).and_then(Value::as_u64);
-        let cached = |key: &str| usage.get(key)?.get("cached_tokens")?.as_u64();
-        self.prompt_tokens =
-            number("prompt_tokens").or_else(|| number("input_tokens")).or(self.prompt_tokens);
-        self.completion_tokens =
-            number("completion_tokens").or_else(|| number("output_tokens")).or(self.completion_tokens);
-        self.cached_tokens = cached("prompt_tokens_details")
-            .or_else(|| cached("input_tokens_details"))
-            .or_else(|| number("prompt_cache_hit_tokens"))
+        let details = |key: &str| {
+            usage.get(key).map(|details| UsageDetails {
+                cached_tokens: details.get("cached_tokens").and_then(Value::as_u64),
+            })
+        };
+        self.add_usage(&Usage {
+            prompt_tokens: number("prompt_tokens"),
+            input_tokens: number("input_tokens"),
+            completion_tokens: number("completion_tokens"),
+            output_tokens: number("output_tokens"),
+            prompt_tokens_details: details("prompt_tokens_details"),
+            input_tokens_details: details("input_tokens_details"),
+            prompt_cache_hit_tokens: number("prompt_cache_hit_tokens"),
+        });
+    }
+
+    /// Takes over what an OpenAI `usage` object says; what it does not say stays.
+    pub(super) fn add_usage(&mut self, usage: &Usage) {
+        let cached = |details: &Option<UsageDetails>| details.as_ref()?.cached_tokens;
+        self.prompt_tokens = usage.prompt_tokens.or(usage.input_tokens).or(self.prompt_tokens);
+        self.completion_tokens = usage.completion_tokens.or(usage.output_tokens).or(self.completion_tokens);
+        self.cached_tokens = cached(&usage.prompt_tokens_details)
+            .or_else(|| cached(&usage.input_tokens_details))
+            .or(usage.prompt_cache_hit_tokens)
             .or(self.cached_tokens);
     }
 
