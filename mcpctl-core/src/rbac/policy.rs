@@ -106,16 +106,16 @@ impl Grant {
             (What::Actions { actions, kind, scope }, Permission::Kind(action, wanted)) => {
                 *scope == Scope::All && actions.contains(action) && kind.is_none_or(|kind| kind == *wanted)
             }
-            (
-                What::Actions { actions, kind, scope },
-                Permission::Resource { action, kind: wanted, name, id },
-            ) => {
-                actions.contains(action)
-                    && kind.is_none_or(|kind| kind == *wanted)
-                    && scope.covers(name, id.as_ref())
+            (What::Actions { .. }, Permission::Resource { action, kind, name, id }) => {
+                self.allows_on(*action, *kind, name, id.as_ref())
             }
             (What::Operation(_), _) | (What::Actions { .. }, Permission::Operation(_)) => false,
         }
+    }
+
+    fn allows_on(&self, action: Action, wanted: Kind, name: &str, id: Option<&Id>) -> bool {
+        let What::Actions { actions, kind, scope } = &self.what else { return false };
+        actions.contains(&action) && kind.is_none_or(|kind| kind == wanted) && scope.covers(name, id)
     }
 }
 
@@ -218,6 +218,11 @@ impl Grants {
     pub fn decide(&self, permission: &Permission) -> Decision {
         let grant = self.0.iter().find(|grant| grant.allows(permission));
         Decision { binding: grant.map(|grant| grant.definition.clone()) }
+    }
+
+    /// Whether `action` on the resource of this name is granted; its id is `None` when there is no such resource.
+    pub fn allow_on(&self, action: Action, kind: Kind, name: &str, id: Option<&Id>) -> bool {
+        self.0.iter().any(|grant| grant.allows_on(action, kind, name, id))
     }
 
     /// Whether a list of `kind` may be asked for: whether anything of the kind could be in it.

@@ -37,7 +37,7 @@ impl Registry {
         if who.grants().decide(permission).allowed() {
             return Ok(());
         }
-        Err(self.refuse(who, permission.to_string()).await?)
+        Err(Box::pin(self.refuse(who, permission.to_string())).await?)
     }
 
     /// Like [`require`](Self::require), for an action on the resource of this id or name. The refusal quotes
@@ -53,11 +53,15 @@ impl Registry {
         kind: Kind,
         id_or_name: &str,
     ) -> Result<()> {
-        if who.grants().decide(&self.permission(action, kind, id_or_name)).allowed() {
+        let allowed = match self.snapshot().shelf(kind).resolve(id_or_name) {
+            Some(object) => who.grants().allow_on(action, kind, &object.name, Some(&object.id)),
+            None => who.grants().allow_on(action, kind, id_or_name, None),
+        };
+        if allowed {
             return Ok(());
         }
         let given: String = id_or_name.chars().filter(|letter| !letter.is_control()).take(254).collect();
-        Err(self.refuse(who, format!("{}:{kind}:{given}", action.as_str())).await?)
+        Err(Box::pin(self.refuse(who, format!("{}:{kind}:{given}", action.as_str()))).await?)
     }
 
     /// Refuses unless `who` may see at least something of the kind in a list.
@@ -69,7 +73,7 @@ impl Registry {
         if who.grants().may_list(Action::View, kind) {
             return Ok(());
         }
-        Err(self.refuse(who, Permission::Kind(Action::View, kind).to_string()).await?)
+        Err(Box::pin(self.refuse(who, Permission::Kind(Action::View, kind).to_string())).await?)
     }
 
     /// The error for a missing permission, once the audit trail knows of it.

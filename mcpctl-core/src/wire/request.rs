@@ -123,6 +123,11 @@ impl ChatRequest {
         self.field(key).map(|field| self.slice(&field.value))
     }
 
+    /// The same as bytes: reading them as text again would cost another look at every one.
+    fn raw_bytes(&self, key: &str) -> Option<&[u8]> {
+        self.field(key).and_then(|field| self.body.get(field.value.clone()))
+    }
+
     /// The body with these changes, spliced in by offset; the same bytes, not a copy, when nothing changes.
     pub fn rewrite(&self, edits: &Edits<'_>) -> Bytes {
         let mut splices: Vec<(Range<usize>, String)> = Vec::new();
@@ -212,11 +217,14 @@ impl ChatRequest {
     }
 
     fn field(&self, key: &str) -> Option<&FieldAt> {
-        self.fields.iter().find(|field| self.key(field).as_bytes() == key.as_bytes())
+        self.fields.iter().find(|field| self.key(field) == key.as_bytes())
     }
 
-    fn key<'a>(&'a self, field: &'a FieldAt) -> &'a str {
-        field.decoded.as_deref().unwrap_or_else(|| self.slice(&field.key))
+    fn key<'a>(&'a self, field: &'a FieldAt) -> &'a [u8] {
+        match &field.decoded {
+            Some(key) => key.as_bytes(),
+            None => self.body.get(field.key.clone()).unwrap_or_default(),
+        }
     }
 
     fn slice(&self, range: &Range<usize>) -> &str {
@@ -227,7 +235,8 @@ impl ChatRequest {
         for (index, field) in self.fields.iter().enumerate() {
             let key = self.key(field);
             if self.fields.iter().take(index).any(|earlier| self.key(earlier) == key) {
-                return Err(Error::invalid(format!("the field `{}` occurs twice", shown(key))));
+                let key = String::from_utf8_lossy(key);
+                return Err(Error::invalid(format!("the field `{}` occurs twice", shown(&key))));
             }
         }
         Ok(())
@@ -258,8 +267,8 @@ impl ChatRequest {
     fn check_required(&self, required: Required) -> Result<()> {
         let (key, fits) = match required {
             Required::Nothing => return Ok(()),
-            Required::Field(key) => (key, self.raw(key).is_some_and(|json| json != "null")),
-            Required::List(key) => (key, self.raw(key).is_some_and(is_full_list)),
+            Required::Field(key) => (key, self.raw_bytes(key).is_some_and(|json| json != b"null")),
+            Required::List(key) => (key, self.raw_bytes(key).is_some_and(is_full_list)),
         };
         if fits { Ok(()) } else { Err(Error::invalid(format!("{key} is required"))) }
     }
@@ -274,8 +283,8 @@ pub(crate) fn shown(key: &str) -> String {
     text
 }
 
-fn is_full_list(json: &str) -> bool {
-    let inside = json.strip_prefix('[').and_then(|json| json.strip_suffix(']'));
+fn is_full_list(json: &[u8]) -> bool {
+    let inside = json.strip_prefix(b"[").and_then(|json| json.strip_suffix(b"]"));
     inside.is_some_and(|inside| !inside.trim_ascii().is_empty())
 }
 
