@@ -7,8 +7,13 @@ use std::{
 
 use clap::Parser as _;
 use mcpctl_server::{Config, config::LogFormat, run};
+use tikv_jemallocator::Jemalloc;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+
+/// Settings of it are built in, see `.cargo/config.toml`.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 fn main() -> ExitCode {
     let config = Config::parse();
