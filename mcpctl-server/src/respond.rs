@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    error::Error as _,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -14,8 +15,11 @@ use hyper::{
     Response, StatusCode,
     header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE},
 };
-use mcpctl_core::{Error, adapter::anthropic_error_type, gateway::AnswerBody};
+use mcpctl_core::{Error, ErrorKind, adapter::anthropic_error_type, gateway::AnswerBody};
 use serde_json::{Value, json};
+
+/// Every response carries its request's id.
+pub(crate) static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// A response's body.
 pub(crate) enum Body {
@@ -128,7 +132,10 @@ impl Refusal {
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
         let status = StatusCode::from_u16(error.kind().status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        if status.is_server_error() {
+        if error.kind() == ErrorKind::Unavailable && error.source().is_none() {
+            // Overload: it is counted, and a line for each refusal would be one load more.
+            tracing::debug!(error = error.message(), "request refused");
+        } else if status.is_server_error() {
             tracing::error!(status = status.as_u16(), error = error.chain(), "request failed");
         }
         let mut refusal = Self::new(status, error.message());
