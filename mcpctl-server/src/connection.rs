@@ -1,6 +1,7 @@
 //! Answering on a connection, and the limits that each of them has.
 
 use std::{
+    convert::Infallible,
     io,
     pin::Pin,
     sync::{
@@ -15,6 +16,8 @@ use std::{
 };
 
 use hyper::{
+    Request, Version,
+    body::Incoming,
     rt::{Sleep as SleepOfHyper, Timer},
     service::service_fn,
 };
@@ -100,9 +103,20 @@ impl Server {
     /// Answers on a connection. `held` is dropped at its end.
     pub(crate) fn take<T: Send + 'static>(&self, stream: TcpStream, peer: std::net::SocketAddr, held: T) {
         let app = self.app.clone();
-        let service = service_fn(move |request| app.clone().handle(request, peer.ip()));
+        let patience = self.limits.stall_timeout;
+        let service = service_fn(move |request: Request<Incoming>| {
+            let (app, is_shared) = (app.clone(), request.version() == Version::HTTP_2);
+            async move {
+                let response = app.handle(request, peer.ip()).await?;
+                Ok::<_, Infallible>(if is_shared {
+                    response.map(|body| body.watched(patience))
+                } else {
+                    response
+                })
+            }
+        });
         let timer = HeadTimer { progress: Arc::default(), header_timeout: self.limits.header_timeout };
-        let stream = Watched::new(stream, &timer, &self.limits);
+        let stream = ClientStream::new(stream, &timer, &self.limits);
         let mut builder = self.builder.clone();
         builder.http1().timer(timer);
         let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
@@ -133,7 +147,7 @@ struct Progress {
 }
 
 /// A client's connection, which fails when the client takes nothing in for too long, or does not begin.
-struct Watched {
+struct ClientStream {
     /// Its timer is only set while a write waits.
     stream: Pin<Box<TimeoutWriter<TcpStream>>>,
     progress: Arc<Progress>,
@@ -141,7 +155,7 @@ struct Watched {
     opening: Option<Pin<Box<HeadDeadline>>>,
 }
 
-impl Watched {
+impl ClientStream {
     fn new(stream: TcpStream, timer: &HeadTimer, limits: &ConnectionLimits) -> Self {
         let mut stream = TimeoutWriter::new(stream);
         stream.set_timeout(Some(limits.stall_timeout));
@@ -150,7 +164,7 @@ impl Watched {
     }
 }
 
-impl AsyncRead for Watched {
+impl AsyncRead for ClientStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -179,7 +193,7 @@ impl AsyncRead for Watched {
     }
 }
 
-impl AsyncWrite for Watched {
+impl AsyncWrite for ClientStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.stream.as_mut().poll_write(cx, bytes)
     }

@@ -13,7 +13,7 @@ pub(crate) fn raise_limit() -> Option<u64> {
     if limit.current != limit.maximum {
         let soft = limit.current;
         limit.current = limit.maximum;
-        if let Err(fault) = setrlimit(Resource::Nofile, limit.clone()) {
+        if let Err(fault) = setrlimit(Resource::Nofile, limit) {
             tracing::warn!(%fault, "the limit of file descriptors could not be raised");
             return soft;
         }

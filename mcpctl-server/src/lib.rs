@@ -11,6 +11,7 @@ mod master_key;
 mod request;
 mod respond;
 pub mod routes;
+mod stall;
 mod start;
 
 pub use app::App;
