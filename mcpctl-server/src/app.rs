@@ -1,18 +1,18 @@
 //! From a request to a response.
 
-use std::{convert::Infallible, net::IpAddr, sync::Arc};
+use std::{convert::Infallible, net::IpAddr, sync::Arc, time::Duration};
 
 use hyper::{
     HeaderMap, Request, Response, Version,
     body::Incoming,
-    header::{CONNECTION, EXPECT, HeaderName, HeaderValue},
+    header::{CONNECTION, EXPECT, HeaderValue},
 };
 use mcpctl_core::{Error, ErrorKind, Principal, Registry, gateway::Gateway, rbac::Permission};
 
 use crate::{
     handlers,
     request::{Input, bearer, bearer_or_key, decode_segment, finish_body, request_id},
-    respond::{Body, Dialect, Refusal},
+    respond::{Body, Dialect, Refusal, X_REQUEST_ID},
     routes::{Access, Endpoint, Match, Route, Table},
 };
 
@@ -20,6 +20,8 @@ use crate::{
 pub struct App {
     pub(crate) registry: Registry,
     pub(crate) gateway: Gateway,
+    /// How long a request's body may take to arrive.
+    pub(crate) body_timeout: Duration,
     table: Arc<Table>,
 }
 
@@ -33,7 +35,7 @@ pub(crate) struct Call<'a> {
     pub(crate) peer: IpAddr,
 }
 
-static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl App {
     /// An app over a registry and a gateway.
@@ -43,13 +45,19 @@ impl App {
     /// Internal, when the table of routes contradicts itself.
     pub fn new(registry: Registry, gateway: Gateway) -> mcpctl_core::Result<Self> {
         let table = Arc::new(Table::new().map_err(Error::internal)?);
-        Ok(Self { registry, gateway, table })
+        Ok(Self { registry, gateway, table, body_timeout: BODY_TIMEOUT })
+    }
+
+    /// The same app, with another limit for how long a request's body may take to arrive, which is 60 seconds.
+    #[must_use]
+    pub fn with_body_timeout(self, body_timeout: Duration) -> Self {
+        Self { body_timeout, ..self }
     }
 
     /// The same app with provider connections of its own, for a thread of its own.
     pub(crate) fn with_own_connections(&self) -> Self {
         let (registry, gateway) = (self.registry.clone(), self.gateway.with_own_connections());
-        Self { registry, gateway, table: self.table.clone() }
+        Self { registry, gateway, table: self.table.clone(), body_timeout: self.body_timeout }
     }
 
     /// Answers a request. Never fails: a failure is a response too.

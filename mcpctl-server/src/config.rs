@@ -28,9 +28,37 @@ pub struct Config {
     #[arg(long, env = "MCPCTL_MAX_STALENESS", default_value = "60s", value_parser = parse_duration)]
     pub max_staleness: Duration,
 
-    /// Inference requests at once; more get a 503
+    /// Inference requests at once; more wait in line, and then get a 503
     #[arg(long, env = "MCPCTL_MAX_IN_FLIGHT", default_value_t = 10_000)]
     pub max_in_flight: usize,
+
+    /// Inference requests in line at most, here and at each LLM with a limit [default: the limit, at most 1000]
+    #[arg(long, env = "MCPCTL_MAX_QUEUE")]
+    pub max_queue: Option<usize>,
+
+    /// How long an inference request waits in line before it is refused
+    #[arg(long, env = "MCPCTL_QUEUE_TIMEOUT", default_value = "1s", value_parser = parse_duration)]
+    pub queue_timeout: Duration,
+
+    /// Connections of clients at once; more get a 503 and are closed
+    #[arg(long, env = "MCPCTL_MAX_CONNECTIONS", default_value_t = 20_000)]
+    pub max_connections: usize,
+
+    /// How long a connection may wait for its next request
+    #[arg(long, env = "MCPCTL_KEEP_ALIVE", default_value = "90s", value_parser = parse_duration)]
+    pub keep_alive: Duration,
+
+    /// How long a client may read nothing of its answer before its connection is closed
+    #[arg(long, env = "MCPCTL_STALL_TIMEOUT", default_value = "60s", value_parser = parse_duration)]
+    pub stall_timeout: Duration,
+
+    /// How long a request's headers may take to arrive, from their first byte on
+    #[arg(long, env = "MCPCTL_HEADER_TIMEOUT", default_value = "15s", value_parser = parse_duration, hide = true)]
+    pub header_timeout: Duration,
+
+    /// How long a request's body may take to arrive
+    #[arg(long, env = "MCPCTL_BODY_TIMEOUT", default_value = "60s", value_parser = parse_duration, hide = true)]
+    pub body_timeout: Duration,
 
     /// How log lines look; RUST_LOG sets how many there are
     #[arg(long, env = "MCPCTL_LOG_FORMAT", default_value = "text")]
@@ -81,18 +109,19 @@ pub enum LogFormat {
     Json,
 }
 
-/// `90`, `90s`, `5m`, `1h`; a bare number is seconds.
+/// `90`, `90s`, `5m`, `1h`, `500ms`; a bare number is seconds.
 fn parse_duration(text: &str) -> Result<Duration, String> {
     let digits = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let scale = match unit {
-        "" | "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        _ => return Err("expected a number of seconds, or a number with s, m or h".to_owned()),
+        "ms" => 1,
+        "" | "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err("expected a number of seconds, or a number with ms, s, m or h".to_owned()),
     };
-    let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(scale));
-    seconds.map(Duration::from_secs).ok_or_else(|| "expected a number such as 60s".to_owned())
+    let millis = number.parse::<u64>().ok().and_then(|number| number.checked_mul(scale));
+    millis.map(Duration::from_millis).ok_or_else(|| "expected a number such as 60s".to_owned())
 }
 
 #[cfg(test)]
@@ -111,6 +140,7 @@ mod tests {
         for (text, seconds) in [("0", 0), ("90", 90), ("60s", 60), ("5m", 300), ("1h", 3600)] {
             assert_eq!(parse_duration(text), Ok(Duration::from_secs(seconds)));
         }
+        assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
         for bad in ["", "s", "1d", "-1", "1.5s", "99999999999999999999h"] {
             assert!(parse_duration(bad).is_err(), "{bad}");
         }

@@ -2,17 +2,21 @@
 
 mod app;
 pub mod config;
+mod connection;
 mod cores;
+mod descriptors;
 mod handlers;
 mod listen;
 mod master_key;
 mod request;
 mod respond;
 pub mod routes;
+mod stall;
 mod start;
 
 pub use app::App;
 pub use config::Config;
+pub use connection::ConnectionLimits;
 pub use cores::serve_on_cores;
 pub use listen::{Listener, serve};
 pub use start::run;

@@ -21,12 +21,10 @@ use mcpctl_core::{
 };
 use percent_encoding::percent_decode_str;
 
-use crate::respond::Refusal;
+use crate::{App, respond::Refusal};
 
 /// The largest body, in bytes.
 const MAX_BODY: usize = 10 * 1024 * 1024;
-/// How long a body may take to arrive.
-const BODY_DEADLINE: Duration = Duration::from_secs(60);
 /// How much of a body is read that nobody wants, in bytes, and for how long.
 const MAX_UNWANTED: usize = 256 * 1024;
 const UNWANTED_DEADLINE: Duration = Duration::from_secs(2);
@@ -97,13 +95,13 @@ pub(crate) fn decode_segment(segment: &str) -> Result<String, Refusal> {
 }
 
 /// The body as a strict JSON object.
-pub(crate) async fn json_body(request: Input<'_>) -> Result<Spec, Refusal> {
-    let body = read_body(request).await?;
+pub(crate) async fn json_body(app: &App, request: Input<'_>) -> Result<Spec, Refusal> {
+    let body = read_body(app, request).await?;
     Ok(parse_body(&body)?)
 }
 
 /// The whole body, which must be said to be JSON.
-pub(crate) async fn read_body(request: Input<'_>) -> Result<Bytes, Refusal> {
+pub(crate) async fn read_body(app: &App, request: Input<'_>) -> Result<Bytes, Refusal> {
     check_content_type(request.headers())?;
     let too_large = || {
         let message = format!("the body is larger than {MAX_BODY} bytes");
@@ -114,7 +112,7 @@ pub(crate) async fn read_body(request: Input<'_>) -> Result<Bytes, Refusal> {
     if announced.is_some_and(|length| length > MAX_BODY as u64) {
         return Err(too_large());
     }
-    match tokio::time::timeout(BODY_DEADLINE, read_whole(request.into_body(), MAX_BODY)).await {
+    match tokio::time::timeout(app.body_timeout, read_whole(request.into_body(), MAX_BODY)).await {
         Ok(Ok(body)) => Ok(body),
         Ok(Err(BodyFault::TooLong)) => Err(too_large()),
         Ok(Err(BodyFault::Broken(_))) => Err(Error::invalid("the body broke off").into()),

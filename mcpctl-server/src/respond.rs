@@ -1,21 +1,26 @@
 //! Responses, and how errors look in them.
 
 use std::{
-    convert::Infallible,
+    error::Error as _,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::{
     Response, StatusCode,
     header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE},
 };
-use mcpctl_core::{Error, adapter::anthropic_error_type, gateway::AnswerBody};
+use mcpctl_core::{Error, ErrorKind, adapter::anthropic_error_type, gateway::AnswerBody};
 use serde_json::{Value, json};
+
+use crate::stall::{Stalled, Watched};
+
+/// Every response carries its request's id.
+pub(crate) static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// A response's body.
 pub(crate) enum Body {
@@ -23,26 +28,40 @@ pub(crate) enum Body {
     Full(Full<Bytes>),
     /// An Llm's answer.
     Answer(AnswerBody),
+    /// A streamed answer over HTTP/2.
+    Watched(Watched),
+}
+
+impl Body {
+    /// The same body for a connection that others share: an answer that its client does not read comes to an end.
+    pub(crate) fn watched(self, patience: Duration) -> Self {
+        match self {
+            Self::Answer(body) if body.size_hint().exact().is_none() => {
+                Self::Watched(Watched::new(body, patience))
+            }
+            other => other,
+        }
+    }
 }
 
 impl http_body::Body for Body {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = Stalled;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        match self.get_mut() {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Stalled>>> {
+        let polled = match self.get_mut() {
             Self::Full(body) => Pin::new(body).poll_frame(cx),
             Self::Answer(body) => Pin::new(body).poll_frame(cx),
-        }
+            Self::Watched(body) => return body.poll_frame(cx),
+        };
+        polled.map_err(|never| match never {})
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Full(body) => body.is_end_stream(),
             Self::Answer(body) => body.is_end_stream(),
+            Self::Watched(_) => false,
         }
     }
 
@@ -50,6 +69,7 @@ impl http_body::Body for Body {
         match self {
             Self::Full(body) => body.size_hint(),
             Self::Answer(body) => body.size_hint(),
+            Self::Watched(_) => SizeHint::default(),
         }
     }
 }
@@ -128,7 +148,10 @@ impl Refusal {
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
         let status = StatusCode::from_u16(error.kind().status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        if status.is_server_error() {
+        if error.kind() == ErrorKind::Unavailable && error.source().is_none() {
+            // Overload: it is counted, and a line for each refusal would be one load more.
+            tracing::debug!(error = error.message(), "request refused");
+        } else if status.is_server_error() {
             tracing::error!(status = status.as_u16(), error = error.chain(), "request failed");
         }
         let mut refusal = Self::new(status, error.message());

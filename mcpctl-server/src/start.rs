@@ -16,7 +16,7 @@ use mcpctl_core::{
     store::SqlStore,
 };
 
-use crate::{App, Config, Listener, master_key, serve_on_cores};
+use crate::{App, Config, ConnectionLimits, Listener, descriptors, master_key, serve_on_cores};
 
 /// How long the last audit events may take to be written when the server stops.
 const FLUSH: Duration = Duration::from_secs(10);
@@ -30,7 +30,8 @@ const FLUSH: Duration = Duration::from_secs(10);
 pub async fn run(config: Config, stop: impl Future<Output = ()>, announce: impl FnOnce(&str)) -> Result<()> {
     let data_dir = data_dir(&config)?;
     let listener = Listener::bind(config.listen)
-        .map_err(|cause| Error::invalid(format!("cannot listen on {}: {cause}", config.listen)))?;
+        .map_err(|cause| Error::invalid(format!("cannot listen on {}: {cause}", config.listen)))?
+        .with_limits(connection_limits(&config));
     let key = master_key::load(config.secrets.master_key.as_ref(), &data_dir)?;
     let url = match &config.database_url {
         Some(url) => url.clone(),
@@ -44,8 +45,10 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>, announce: impl 
     } else {
         registry.bootstrap(&config.admin_email, config.secrets.admin_password.clone()).await?
     };
-    let gateway = Gateway::new(registry.clone(), GatewaySettings { max_in_flight: config.max_in_flight })?;
-    let app = App::new(registry.clone(), gateway)?;
+    let Config { max_in_flight, max_queue, queue_timeout, .. } = config;
+    let gateway =
+        Gateway::new(registry.clone(), GatewaySettings { max_in_flight, max_queue, queue_timeout })?;
+    let app = App::new(registry.clone(), gateway)?.with_body_timeout(config.body_timeout);
     let address = listener.address().map_err(Error::internal)?;
     announce(&welcome(&format!("http://{address}"), &data_dir, admin.as_ref()));
     tracing::info!(%address, "listening");
@@ -53,6 +56,16 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>, announce: impl 
     registry.audit().flush(FLUSH).await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+fn connection_limits(config: &Config) -> ConnectionLimits {
+    let descriptors = descriptors::raise_limit();
+    ConnectionLimits {
+        max_connections: descriptors::fit(config.max_connections, config.max_in_flight, descriptors),
+        header_timeout: config.header_timeout,
+        keep_alive: config.keep_alive,
+        stall_timeout: config.stall_timeout,
+    }
 }
 
 fn data_dir(config: &Config) -> Result<PathBuf> {

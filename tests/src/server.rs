@@ -131,6 +131,13 @@ impl Server {
         self.process.wait(SOON);
     }
 
+    /// How much memory it has, in KiB.
+    pub fn resident_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
     /// Asks the process to end, and does not wait.
     pub fn sigterm(&self) {
         self.process.signal("TERM");

@@ -10,6 +10,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 
+use super::admission::{Limit, Shed};
 use crate::{
     registry::LlmEntry,
     resource::{Id, InferenceCall},
@@ -38,7 +39,23 @@ pub(super) struct LlmMeters {
     pub(super) cached_tokens: AtomicU64,
     pub(super) bytes_out: AtomicU64,
     pub(super) in_flight: AtomicI64,
+    /// Calls that are in line for a place now.
+    pub(super) waiting: AtomicI64,
+    /// Calls that had to wait in line, by whose limit they met, in the order of [`LIMITS`].
+    queued: [AtomicU64; LIMITS.len()],
+    /// Calls that were refused for want of a place, in the order of [`SHEDS`].
+    shed: [AtomicU64; SHEDS.len()],
 }
+
+const LIMITS: [(Limit, &str); 2] = [(Limit::Llm, "llm"), (Limit::Server, "server")];
+
+/// Whose limit was met, and why the call was refused; and both in words.
+const SHEDS: [((Limit, Shed), [&str; 2]); 4] = [
+    ((Limit::Llm, Shed::LineFull), ["llm", "line_full"]),
+    ((Limit::Llm, Shed::Timeout), ["llm", "timeout"]),
+    ((Limit::Server, Shed::LineFull), ["server", "line_full"]),
+    ((Limit::Server, Shed::Timeout), ["server", "timeout"]),
+];
 
 /// The statuses a call can end with; others are counted as 0. A fixed set keeps the labels bounded, whatever a
 /// provider makes up.
@@ -102,7 +119,36 @@ impl LlmMeters {
             cached_tokens: AtomicU64::default(),
             bytes_out: AtomicU64::default(),
             in_flight: AtomicI64::default(),
+            waiting: AtomicI64::default(),
+            queued: Default::default(),
+            shed: Default::default(),
         }
+    }
+
+    /// Counts a call that has to wait in line.
+    pub(super) fn queued(&self, limit: Limit) {
+        for (_, count) in LIMITS.iter().zip(&self.queued).filter(|((known, _), _)| *known == limit) {
+            count.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Counts a call that is refused for want of a place.
+    pub(super) fn shed(&self, limit: Limit, why: Shed) {
+        for (_, count) in SHEDS.iter().zip(&self.shed).filter(|((known, _), _)| *known == (limit, why)) {
+            count.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// How many calls had to wait, by whose limit; none where it was never met.
+    pub(super) fn by_limit(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counted = LIMITS.iter().zip(&self.queued).map(|((_, word), count)| (*word, count.load(Relaxed)));
+        counted.filter(|(_, count)| *count > 0)
+    }
+
+    /// How many calls were refused, by whose limit and why; none where none were.
+    pub(super) fn by_shed(&self) -> impl Iterator<Item = ([&'static str; 2], u64)> {
+        let counted = SHEDS.iter().zip(&self.shed).map(|((_, words), count)| (*words, count.load(Relaxed)));
+        counted.filter(|(_, count)| *count > 0)
     }
 
     /// Counts a call that has ended.

@@ -62,6 +62,7 @@ pub(super) fn expose(registry: &Registry, meters: &Meters, who: &Principal) -> R
 impl Collector for Shown {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         self.encode_calls(&mut encoder)?;
+        self.encode_lines(&mut encoder)?;
         self.encode_tokens(&mut encoder)?;
         let gauges = [
             (
@@ -82,7 +83,7 @@ impl Collector for Shown {
         let mut store_age =
             encoder.encode_descriptor("store_age", age, Some(&Unit::Seconds), MetricType::Gauge)?;
         store_age.encode_gauge(&self.store_age_seconds)?;
-        let shed = "Calls refused because too many were in flight";
+        let shed = "Calls refused because too many were in flight, of all Llms";
         let mut shed_total = encoder.encode_descriptor("shed", shed, None, MetricType::Counter)?;
         shed_total.encode_counter::<NoLabelSet, _, u64>(&self.shed, None)
     }
@@ -100,7 +101,7 @@ impl Shown {
                 requests.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
             }
         }
-        let help = "Calls that are running";
+        let help = "Calls that have begun and not ended, those in line included";
         let mut in_flight =
             encoder.encode_descriptor("inference_in_flight", help, None, MetricType::Gauge)?;
         for llm in &self.llms {
@@ -125,6 +126,32 @@ impl Shown {
         )?;
         for llm in &self.llms {
             encode_histogram(&mut family, llm, &llm.first_byte)?;
+        }
+        Ok(())
+    }
+
+    /// Who waits for a place, who had to, and who was refused.
+    fn encode_lines(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Calls in line for a place";
+        let mut waiting = encoder.encode_descriptor("inference_waiting", help, None, MetricType::Gauge)?;
+        for llm in &self.llms {
+            waiting.encode_family(&label(llm))?.encode_gauge(&llm.waiting.load(Relaxed))?;
+        }
+        let help = "Calls that had to wait in line, by Llm and whose limit they met";
+        let mut queued = encoder.encode_descriptor("inference_queued", help, None, MetricType::Counter)?;
+        for llm in &self.llms {
+            for (limit, count) in llm.by_limit() {
+                let labels = [("llm", llm.name.as_str()), ("limit", limit)];
+                queued.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+            }
+        }
+        let help = "Calls refused because too many were in flight, by Llm, whose limit they met, and why";
+        let mut shed = encoder.encode_descriptor("inference_shed", help, None, MetricType::Counter)?;
+        for llm in &self.llms {
+            for ([limit, reason], count) in llm.by_shed() {
+                let labels = [("llm", llm.name.as_str()), ("limit", limit), ("reason", reason)];
+                shed.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+            }
         }
         Ok(())
     }

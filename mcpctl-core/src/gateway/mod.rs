@@ -4,6 +4,7 @@
 //! one place, `destination.rs`, from the stored Llm alone.
 
 mod account;
+mod admission;
 mod answer;
 mod destination;
 mod meters;

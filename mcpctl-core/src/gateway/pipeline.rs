@@ -10,13 +10,11 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use jiff::Timestamp;
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
-};
+use tokio::time::timeout;
 
 use super::{
     account::Account,
+    admission::{Admission, Places},
     answer::Answer,
     destination::{CallerHeaders, Destination},
     meters::Meters,
@@ -44,20 +42,24 @@ struct Inner {
     transport: Transport,
     /// Llms that have been called, ready to be called again. Read without a lock.
     destinations: ArcSwap<HashMap<Id, Arc<Destination>>>,
-    in_flight: Arc<Semaphore>,
+    admission: Arc<Admission>,
     meters: Arc<Meters>,
 }
 
 /// Limits of a gateway.
 #[derive(Clone, Copy, Debug)]
 pub struct GatewaySettings {
-    /// Calls at once; more are refused.
+    /// Calls at once; more wait in line. An Llm may have a limit of its own besides.
     pub max_in_flight: usize,
+    /// Calls in each line at most; more are refused. As many as the limit they wait at, at most 1,000, when not set.
+    pub max_queue: Option<usize>,
+    /// How long a call waits in line before it is refused.
+    pub queue_timeout: Duration,
 }
 
 impl Default for GatewaySettings {
     fn default() -> Self {
-        Self { max_in_flight: 10_000 }
+        Self { max_in_flight: 10_000, max_queue: None, queue_timeout: Duration::from_secs(1) }
     }
 }
 
@@ -119,21 +121,21 @@ impl Gateway {
     ///
     /// Internal, when TLS cannot be set up.
     pub fn new(registry: Registry, settings: GatewaySettings) -> Result<Self> {
-        let in_flight = Arc::new(Semaphore::new(settings.max_in_flight.min(Semaphore::MAX_PERMITS)));
+        let admission = Arc::new(Admission::new(settings));
         let (transport, destinations, meters) = (Transport::new()?, ArcSwap::default(), Arc::default());
-        Ok(Self(Arc::new(Inner { registry, transport, destinations, in_flight, meters })))
+        Ok(Self(Arc::new(Inner { registry, transport, destinations, admission, meters })))
     }
 
     /// The same gateway, limits included, with connections to providers of its own: for a thread that must not
     /// wait for others.
     #[must_use]
     pub fn with_own_connections(&self) -> Self {
-        let Inner { registry, transport, in_flight, meters, .. } = &*self.0;
+        let Inner { registry, transport, admission, meters, .. } = &*self.0;
         Self(Arc::new(Inner {
             registry: registry.clone(),
             transport: transport.with_own_connections(),
             destinations: ArcSwap::default(),
-            in_flight: in_flight.clone(),
+            admission: admission.clone(),
             meters: meters.clone(),
         }))
     }
@@ -154,7 +156,7 @@ impl Gateway {
     /// # Errors
     ///
     /// Forbidden; not found; invalid, naming the field; secret unavailable; not implemented; provider and provider
-    /// timeout; unavailable, when too much is in flight.
+    /// timeout; rate limited, at the Llm's limit of calls in flight; unavailable, at the server's.
     pub async fn call(&self, who: &Principal, ask: Ask<'_>) -> Result<Answer> {
         let Ask { target, api, body, headers } = ask;
         // 1. Which Llm, and may the caller run it? Nothing of the body is judged before that, where the path names
@@ -168,15 +170,23 @@ impl Gateway {
                 (self.llm(who, name).await?, Ok(request))
             }
         };
-        // 2. A place among those in flight, and one in the audit trail: what cannot be audited is not done.
-        let in_flight = self.0.in_flight.clone().try_acquire_owned().map_err(|_| {
-            self.0.meters.shed.fetch_add(1, Relaxed);
-            Error::unavailable("too many requests in flight; try again shortly", Duration::from_secs(1))
-        })?;
-        let permit = self.0.registry.audit().reserve().await?;
+        // 2. A place in the audit trail: what cannot be audited is not done. However the call ends from here on,
+        //    also by the caller going away, the account is written.
+        let Inner { registry, admission, meters, .. } = &*self.0;
+        let permit = registry.audit().reserve().await?;
         let streaming = api.streams() && request.as_ref().is_ok_and(ChatRequest::stream);
-        let mut account = Account::new(permit, self.0.meters.of(&llm), who, &llm, streaming);
-        // 3. The call itself. However it ends, also by the caller going away, the account is written.
+        let llm_meters = meters.of(&llm);
+        let mut account = Account::new(permit, llm_meters.clone(), who, &llm, streaming);
+        // 3. A place among those in flight, now or soon.
+        let places = match admission.admit(registry, &llm, &llm_meters).await {
+            Ok(places) => places,
+            Err(error) => {
+                meters.shed.fetch_add(1, Relaxed);
+                account.fail(status_of(&error), error.message());
+                return Err(error);
+            }
+        };
+        // 4. The call itself.
         match self.send(&llm, api, request, &headers, &mut account).await {
             Ok(Called::Whole { answer, bytes }) => {
                 account.sent(bytes);
@@ -187,7 +197,7 @@ impl Gateway {
                 account.fail(answer.status, &why);
                 Ok(answer)
             }
-            Ok(Called::Stream(stream)) => stream.begin(account, in_flight).await,
+            Ok(Called::Stream(stream)) => stream.begin(account, places).await,
             Err(error) => {
                 account.fail(status_of(&error), error.message());
                 Err(error)
@@ -334,9 +344,9 @@ impl Called {
 
 impl Stream {
     /// Waits for the first bytes: until then, a failure is an HTTP error.
-    async fn begin(self, account: Account, in_flight: OwnedSemaphorePermit) -> Result<Answer> {
+    async fn begin(self, account: Account, places: Places) -> Result<Answer> {
         let (decoder, destination) = (self.codec.stream(self.context), self.destination.clone());
-        let mut relay = Relay::new(self.provider, decoder, account, destination, in_flight);
+        let mut relay = Relay::new(self.provider, decoder, account, destination, places);
         if let Err(why) = relay.first().await {
             let error = provider_error(&self.destination, &why);
             relay.fail(status_of(&error), error.message());

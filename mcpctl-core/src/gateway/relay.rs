@@ -11,13 +11,11 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use http_body::Body as _;
-use tokio::{
-    sync::OwnedSemaphorePermit,
-    time::{Instant, Sleep},
-};
+use tokio::time::{Instant, Sleep};
 
 use super::{
     account::Account,
+    admission::Places,
     destination::Destination,
     transport::{ProviderBody, describe},
 };
@@ -42,7 +40,7 @@ pub(super) struct Relay {
     idle: Pin<Box<Sleep>>,
     last_read: Instant,
     destination: Arc<Destination>,
-    _in_flight: OwnedSemaphorePermit,
+    _places: Places,
 }
 
 impl Relay {
@@ -51,7 +49,7 @@ impl Relay {
         decoder: StreamDecoder,
         account: Account,
         destination: Arc<Destination>,
-        in_flight: OwnedSemaphorePermit,
+        places: Places,
     ) -> Self {
         Self {
             provider: Some(provider),
@@ -63,7 +61,7 @@ impl Relay {
             idle: Box::pin(tokio::time::sleep(destination.timeout)),
             last_read: Instant::now(),
             destination,
-            _in_flight: in_flight,
+            _places: places,
         }
     }
 

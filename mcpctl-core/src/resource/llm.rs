@@ -144,6 +144,12 @@ impl LlmSpec {
     pub fn extra(&self, name: &str) -> Option<&Value> {
         self.extra_config.get(name)
     }
+
+    /// Calls at once, when this Llm has a limit of its own.
+    pub fn max_in_flight(&self) -> Option<usize> {
+        let most = self.extra("maxInFlight")?.as_u64()?;
+        Some(usize::try_from(most).unwrap_or(usize::MAX))
+    }
 }
 
 fn check(spec: &mut Spec, _stored: Option<&Spec>, faults: &mut Faults) {
@@ -170,7 +176,9 @@ fn extra_fault(key: &str, value: &Value) -> Option<&'static str> {
             let fits = value.as_u64().is_some_and(|ms| (1..=86_400_000).contains(&ms));
             (!fits).then_some("must be a whole number of milliseconds from 1 to 86400000")
         }
-        "maxTokens" => value.as_u64().is_none_or(|n| n == 0).then_some("must be a positive whole number"),
+        "maxTokens" | "maxInFlight" => {
+            value.as_u64().is_none_or(|n| n == 0).then_some("must be a positive whole number")
+        }
         "anthropicVersion" => {
             let fits = value
                 .as_str()

@@ -89,7 +89,7 @@ fn addresses_of_metadata_services_are_refused_in_every_spelling() {
 fn settings_with_a_meaning_are_checked() {
     let llm = |extra: Value| json!({"name": "a", "type": "openai", "model": "m", "extraConfig": extra});
     read(llm(
-        json!({"timeoutMs": 1000, "headers": {"x-team": "a"}, "allowedModels": ["gpt-*"], "anything": [1]}),
+        json!({"timeoutMs": 1000, "maxInFlight": 1, "headers": {"x-team": "a"}, "allowedModels": ["gpt-*"], "anything": [1]}),
     ))
     .unwrap();
     for (extra, path) in [
@@ -99,6 +99,11 @@ fn settings_with_a_meaning_are_checked() {
         (json!({"headers": {"x": "a\r\nb"}}), "extraConfig.headers"),
         (json!({"allowedModels": "gpt"}), "extraConfig.allowedModels"),
         (json!({"strict": "yes"}), "extraConfig.strict"),
+        (json!({"maxInFlight": 0}), "extraConfig.maxInFlight"),
+        (json!({"maxInFlight": 1.5}), "extraConfig.maxInFlight"),
+        (json!({"maxInFlight": -1}), "extraConfig.maxInFlight"),
+        (json!({"maxInFlight": "3"}), "extraConfig.maxInFlight"),
+        (json!({"maxInFlight": null}), "extraConfig.maxInFlight"),
     ] {
         let message = fault(llm(extra));
         assert!(message.starts_with(path), "{message}");

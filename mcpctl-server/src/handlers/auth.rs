@@ -17,7 +17,7 @@ use crate::{
 };
 
 pub(crate) async fn login(app: &App, call: &Call<'_>, request: Input<'_>) -> Result<Response<Body>, Refusal> {
-    let mut body = json_body(request).await?;
+    let mut body = json_body(app, request).await?;
     let mut faults = Faults::default();
     let email = text(&mut body, "email", true, &mut faults);
     let password = SecretValue::new(text(&mut body, "password", true, &mut faults).unwrap_or_default());
@@ -45,7 +45,7 @@ pub(crate) fn whoami(app: &App, who: &Principal) -> Result<Response<Body>, Refus
 }
 
 pub(crate) async fn can_i(app: &App, who: &Principal, request: Input<'_>) -> Result<Response<Body>, Refusal> {
-    let mut body = json_body(request).await?;
+    let mut body = json_body(app, request).await?;
     let mut faults = Faults::default();
     let action = text(&mut body, "action", true, &mut faults).unwrap_or_default();
     let resource = text(&mut body, "resource", false, &mut faults);

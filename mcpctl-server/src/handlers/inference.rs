@@ -22,7 +22,7 @@ pub(crate) async fn call(
     request: Input<'_>,
 ) -> Result<Response<Body>, Refusal> {
     let headers = if api.is_anthropic() { request.headers().clone() } else { HeaderMap::new() };
-    let body = read_body(request).await?;
+    let body = read_body(app, request).await?;
     let ask = Ask::new(target, api, body).with_headers(&headers);
     Ok(render(app.gateway.call(who, ask).await?))
 }

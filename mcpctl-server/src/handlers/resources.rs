@@ -84,7 +84,7 @@ pub(crate) async fn create(
     kind: Kind,
     request: Input<'_>,
 ) -> Result<Response<Body>, Refusal> {
-    let body = json_body(request).await?;
+    let body = json_body(app, request).await?;
     let created = app.registry.create(who, kind, body).await?;
     Ok(resource_response(StatusCode::CREATED, &created))
 }
@@ -122,7 +122,7 @@ pub(crate) async fn put(
     name: &str,
     request: Input<'_>,
 ) -> Result<Response<Body>, Refusal> {
-    let (version, body) = change(request).await?;
+    let (version, body) = change(app, request).await?;
     Ok(resource_response(StatusCode::OK, &app.registry.put(who, kind, name, body, version).await?))
 }
 
@@ -133,13 +133,13 @@ pub(crate) async fn patch(
     name: &str,
     request: Input<'_>,
 ) -> Result<Response<Body>, Refusal> {
-    let (version, body) = change(request).await?;
+    let (version, body) = change(app, request).await?;
     Ok(resource_response(StatusCode::OK, &app.registry.patch(who, kind, name, body, version).await?))
 }
 
 /// The version a change was made from, and the change.
-async fn change(request: Input<'_>) -> Result<(Option<i64>, Spec), Refusal> {
-    Ok((if_match(request.headers())?, json_body(request).await?))
+async fn change(app: &App, request: Input<'_>) -> Result<(Option<i64>, Spec), Refusal> {
+    Ok((if_match(request.headers())?, json_body(app, request).await?))
 }
 
 pub(crate) async fn delete(
