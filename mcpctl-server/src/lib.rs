@@ -10,9 +10,11 @@ mod request;
 mod respond;
 pub mod routes;
 mod start;
+pub mod telemetry;
 
 pub use app::App;
 pub use config::Config;
 pub use cores::serve_on_cores;
 pub use listen::{Listener, serve};
 pub use start::run;
+pub use telemetry::Telemetry;

@@ -16,7 +16,7 @@ use mcpctl_core::{
     store::SqlStore,
 };
 
-use crate::{App, Config, Listener, master_key, serve_on_cores};
+use crate::{App, Config, Listener, master_key, serve_on_cores, telemetry};
 
 /// How long the last audit events may take to be written when the server stops.
 const FLUSH: Duration = Duration::from_secs(10);
@@ -44,7 +44,10 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>, announce: impl 
     } else {
         registry.bootstrap(&config.admin_email, config.secrets.admin_password.clone()).await?
     };
-    let gateway = Gateway::new(registry.clone(), GatewaySettings { max_in_flight: config.max_in_flight })?;
+    let gateway = Gateway::new(
+        registry.clone(),
+        GatewaySettings { max_in_flight: config.max_in_flight, propagate: Some(telemetry::traceparent) },
+    )?;
     let app = App::new(registry.clone(), gateway)?;
     let address = listener.address().map_err(Error::internal)?;
     announce(&welcome(&format!("http://{address}"), &data_dir, admin.as_ref()));

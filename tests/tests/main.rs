@@ -19,3 +19,4 @@ mod secrets;
 mod store;
 mod streaming;
 mod surface;
+mod traces;

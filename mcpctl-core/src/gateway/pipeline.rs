@@ -23,6 +23,7 @@ use super::{
     meters::Meters,
     metrics,
     relay::Relay,
+    span::{CallSpan, Propagate, TRACEPARENT},
     transport::{Fault, ProviderBody, Transport, describe},
 };
 use crate::{
@@ -47,6 +48,7 @@ struct Inner {
     destinations: ArcSwap<HashMap<Id, Arc<Destination>>>,
     in_flight: Arc<Semaphore>,
     meters: Arc<Meters>,
+    propagate: Option<Propagate>,
 }
 
 /// Limits of a gateway.
@@ -54,11 +56,13 @@ struct Inner {
 pub struct GatewaySettings {
     /// Calls at once; more are refused.
     pub max_in_flight: usize,
+    /// What tells a provider of the span of a call, when calls are traced. The default is to tell nothing.
+    pub propagate: Option<Propagate>,
 }
 
 impl Default for GatewaySettings {
     fn default() -> Self {
-        Self { max_in_flight: 10_000 }
+        Self { max_in_flight: 10_000, propagate: None }
     }
 }
 
@@ -122,20 +126,22 @@ impl Gateway {
     pub fn new(registry: Registry, settings: GatewaySettings) -> Result<Self> {
         let in_flight = Arc::new(Semaphore::new(settings.max_in_flight.min(Semaphore::MAX_PERMITS)));
         let (transport, destinations, meters) = (Transport::new()?, ArcSwap::default(), Arc::default());
-        Ok(Self(Arc::new(Inner { registry, transport, destinations, in_flight, meters })))
+        let propagate = settings.propagate;
+        Ok(Self(Arc::new(Inner { registry, transport, destinations, in_flight, meters, propagate })))
     }
 
     /// The same gateway, limits included, with connections to providers of its own: for a thread that must not
     /// wait for others.
     #[must_use]
     pub fn with_own_connections(&self) -> Self {
-        let Inner { registry, transport, in_flight, meters, .. } = &*self.0;
+        let Inner { registry, transport, in_flight, meters, propagate, .. } = &*self.0;
         Self(Arc::new(Inner {
             registry: registry.clone(),
             transport: transport.with_own_connections(),
             destinations: ArcSwap::default(),
             in_flight: in_flight.clone(),
             meters: meters.clone(),
+            propagate: *propagate,
         }))
     }
 
@@ -177,6 +183,7 @@ impl Gateway {
         let permit = self.0.registry.audit().reserve().await?;
         let streaming = api.streams() && request.as_ref().is_ok_and(ChatRequest::stream);
         let mut account = Account::new(permit, self.0.meters.of(&llm), who, &llm, streaming);
+        account.trace(CallSpan::begin(api, &llm, streaming));
         // 3. The call itself. However it ends, also by the caller going away, the account is written.
         match self.send(&llm, api, request, &headers, &mut account).await {
             Ok(Called::Whole { answer, bytes }) => {
@@ -230,7 +237,7 @@ impl Gateway {
     ///
     /// Internal, when the text cannot be written.
     pub fn metrics(&self, who: &Principal) -> Result<String> {
-        metrics::expose(&self.0.registry, &self.0.meters, who)
+        metrics::expose(&self.0.registry, &self.0.meters, self.0.transport.connections(), who)
     }
 
     async fn llm(&self, who: &Principal, name: &str) -> Result<Arc<LlmEntry>> {
@@ -259,7 +266,12 @@ impl Gateway {
         let key = self.0.registry.api_key(llm).await?;
         let settings = destination.settings(model, Timestamp::now().as_second());
         let ProviderRequest { body, dropped, context } = codec.encode(&request, &settings)?;
-        let outgoing = destination.request(codec, key.as_deref(), body, headers)?;
+        let mut outgoing = destination.request(codec, key.as_deref(), body, headers)?;
+        if let (Some(span), Some(propagate)) = (account.span(), self.0.propagate)
+            && let Some(parent) = span.traceparent(propagate)
+        {
+            outgoing.headers_mut().insert(TRACEPARENT, parent);
+        }
         let response = within(&destination, destination.way.send(outgoing)).await?;
         let response = response.map_err(|fault| unreachable(&destination, fault))?;
         let mut called = match codec.streams(&request) {

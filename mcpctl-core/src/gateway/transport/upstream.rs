@@ -23,7 +23,10 @@ use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
 use tokio::net::TcpStream;
 use tower_service::Service as _;
 
-use super::resolver::Resolver;
+use super::{
+    counted::{Connections, Open},
+    resolver::Resolver,
+};
 
 /// Makes connections.
 pub(super) type Connector = HttpConnector<Resolver>;
@@ -47,12 +50,16 @@ pub(in crate::gateway) struct Upstream {
 
 /// Connections that lie idle.
 #[derive(Default)]
-struct Pool(Mutex<Vec<(Instant, Connection)>>);
+struct Pool {
+    idle: Mutex<Vec<(Instant, Connection)>>,
+    counts: Arc<Connections>,
+}
 
 struct Connection {
     sender: http1::SendRequest<Full<Bytes>>,
     /// Moves bytes; `None` once the connection is over.
     driver: Option<Driver>,
+    _open: Open,
 }
 
 type Driver = Pin<Box<http1::Connection<TokioIo<TcpStream>, Full<Bytes>>>>;
@@ -69,6 +76,13 @@ impl Upstream {
         let host = HeaderValue::from_str(authority.as_str()).ok()?;
         let (pool, origin) = (Arc::default(), uri.clone());
         Some(Self { connector, pool, origin, host })
+    }
+
+    /// The same, counted.
+    #[must_use]
+    pub(super) fn counted(self, counts: Arc<Connections>) -> Self {
+        let pool = Arc::new(Pool { idle: Mutex::default(), counts });
+        Self { pool, ..self }
     }
 
     /// Sends a request, and returns its answer as soon as the head is there.
@@ -104,10 +118,10 @@ impl Upstream {
     async fn open(&self) -> Result<Connection, Fault> {
         let mut connector = self.connector.clone();
         poll_fn(|cx| connector.poll_ready(cx)).await.map_err(|fault| Fault::Connect(fault.into()))?;
-        let stream =
-            connector.call(self.origin.clone()).await.map_err(|fault| Fault::Connect(fault.into()))?;
+        let tried = connector.call(self.origin.clone()).await.map_err(|fault| Fault::Connect(fault.into()));
+        let (stream, open) = self.pool.counts.plain(tried)?;
         let (sender, driver) = http1::handshake(stream).await.map_err(Fault::Exchange)?;
-        Ok(Connection { sender, driver: Some(Box::pin(driver)) })
+        Ok(Connection { sender, driver: Some(Box::pin(driver)), _open: open })
     }
 }
 
@@ -116,7 +130,7 @@ impl Connection {
         &mut self,
         request: Request<Full<Bytes>>,
     ) -> Result<Response<Incoming>, TrySendError<Request<Full<Bytes>>>> {
-        let Self { sender, driver } = self;
+        let Self { sender, driver, .. } = self;
         let mut answer = pin!(sender.try_send_request(request));
         poll_fn(|cx| {
             if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
@@ -147,6 +161,7 @@ impl Pool {
     fn take(&self) -> Option<Connection> {
         loop {
             let (since, mut connection) = self.idle().pop()?;
+            self.counts.idle_changed(1, 0);
             if since.elapsed() < IDLE && connection.is_free() {
                 return Some(connection);
             }
@@ -158,12 +173,21 @@ impl Pool {
         if idle.len() >= MOST_IDLE {
             return;
         }
+        let before = idle.len();
         idle.retain(|(since, _)| since.elapsed() < IDLE);
         idle.push((Instant::now(), connection));
+        self.counts.idle_changed(before, idle.len());
     }
 
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<(Instant, Connection)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        let left = self.idle().len();
+        self.counts.idle_changed(left, 0);
     }
 }
 
