@@ -40,7 +40,7 @@ impl Calls {
     }
 
     fn encode_times(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let times: [(&str, &str, fn(&LlmMeters) -> &Histogram); 3] = [
+        let times: [(&str, &str, Of); 3] = [
             ("inference_duration", "From a request's arrival to its answer's end", |llm| &llm.duration),
             ("inference_first_byte", "From a request's arrival to its answer's first byte", |llm| {
                 &llm.first_byte
@@ -74,6 +74,9 @@ impl Calls {
         counters(encoder, Family::bytes("inference_answer", "Bytes of answers"), bytes)
     }
 }
+
+/// One of the histograms of an Llm.
+type Of = fn(&LlmMeters) -> &Histogram;
 
 fn label(llm: &LlmMeters) -> [(&str, &str); 1] {
     [("llm", llm.name.as_str())]

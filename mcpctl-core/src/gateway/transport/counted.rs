@@ -33,7 +33,7 @@ pub(in crate::gateway) struct Counts {
 }
 
 /// Counts a connection as open for as long as this lives.
-pub(super) struct Open {
+struct Open {
     connections: Arc<Connections>,
     which: Which,
 }
@@ -43,17 +43,17 @@ type Which = fn(&Connections) -> &Counts;
 
 impl Connections {
     /// Counts a try to connect to a plain provider.
-    pub(super) fn plain<T, E>(self: &Arc<Self>, tried: Result<T, E>) -> Result<(T, Open), E> {
+    pub(super) fn plain<T, E>(self: &Arc<Self>, tried: Result<T, E>) -> Result<CountedStream<T>, E> {
         self.tried(|connections| &connections.plain, tried)
     }
 
-    fn tried<T, E>(self: &Arc<Self>, which: Which, tried: Result<T, E>) -> Result<(T, Open), E> {
+    fn tried<T, E>(self: &Arc<Self>, which: Which, tried: Result<T, E>) -> Result<CountedStream<T>, E> {
         let counts = which(self);
         match tried {
-            Ok(connection) => {
+            Ok(stream) => {
                 counts.connects.fetch_add(1, Relaxed);
                 counts.open.fetch_add(1, Relaxed);
-                Ok((connection, Open { connections: self.clone(), which }))
+                Ok(CountedStream { stream, _open: Open { connections: self.clone(), which } })
             }
             Err(fault) => {
                 counts.failures.fetch_add(1, Relaxed);
@@ -101,10 +101,7 @@ where
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         let (connecting, connections) = (self.connector.call(uri), self.connections.clone());
-        Box::pin(async move {
-            let (stream, open) = connections.tried(|connections| &connections.tls, connecting.await)?;
-            Ok(CountedStream { stream, _open: open })
-        })
+        Box::pin(async move { connections.tried(|connections| &connections.tls, connecting.await) })
     }
 }
 

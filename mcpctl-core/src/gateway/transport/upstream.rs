@@ -24,7 +24,7 @@ use tokio::net::TcpStream;
 use tower_service::Service as _;
 
 use super::{
-    counted::{Connections, Open},
+    counted::{Connections, CountedStream},
     resolver::Resolver,
 };
 
@@ -59,10 +59,9 @@ struct Connection {
     sender: http1::SendRequest<Full<Bytes>>,
     /// Moves bytes; `None` once the connection is over.
     driver: Option<Driver>,
-    _open: Open,
 }
 
-type Driver = Pin<Box<http1::Connection<TokioIo<TcpStream>, Full<Bytes>>>>;
+type Driver = Pin<Box<http1::Connection<CountedStream<TokioIo<TcpStream>>, Full<Bytes>>>>;
 
 /// How long a connection may lie idle.
 const IDLE: Duration = Duration::from_secs(60);
@@ -119,9 +118,9 @@ impl Upstream {
         let mut connector = self.connector.clone();
         poll_fn(|cx| connector.poll_ready(cx)).await.map_err(|fault| Fault::Connect(fault.into()))?;
         let tried = connector.call(self.origin.clone()).await.map_err(|fault| Fault::Connect(fault.into()));
-        let (stream, open) = self.pool.counts.plain(tried)?;
+        let stream = self.pool.counts.plain(tried)?;
         let (sender, driver) = http1::handshake(stream).await.map_err(Fault::Exchange)?;
-        Ok(Connection { sender, driver: Some(Box::pin(driver)), _open: open })
+        Ok(Connection { sender, driver: Some(Box::pin(driver)) })
     }
 }
 
@@ -130,7 +129,7 @@ impl Connection {
         &mut self,
         request: Request<Full<Bytes>>,
     ) -> Result<Response<Incoming>, TrySendError<Request<Full<Bytes>>>> {
-        let Self { sender, driver, .. } = self;
+        let Self { sender, driver } = self;
         let mut answer = pin!(sender.try_send_request(request));
         poll_fn(|cx| {
             if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
