@@ -24,7 +24,7 @@ use opentelemetry_sdk::{
     error::OTelSdkResult,
     trace::{SpanData, SpanExporter},
 };
-use rustls::ClientConfig;
+use rustls::{ClientConfig, RootCertStore};
 use tokio::runtime::Handle;
 
 /// The longest answer of a collector that is read, in bytes.
@@ -41,12 +41,16 @@ pub(super) struct Sender {
 impl Sender {
     pub(super) fn new(runtime: Handle, timeout: Duration) -> Result<Self> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(Error::internal)?
-            .try_with_platform_verifier()
-            .map_err(Error::internal)?
-            .with_no_client_auth();
+        let builder = || {
+            ClientConfig::builder_with_provider(provider.clone())
+                .with_safe_default_protocol_versions()
+                .map_err(Error::internal)
+        };
+        let tls = match builder()?.try_with_platform_verifier() {
+            Ok(verified) => verified.with_no_client_auth(),
+            // A machine without trusted certificates can still have a collector without TLS.
+            Err(_) => builder()?.with_root_certificates(RootCertStore::empty()).with_no_client_auth(),
+        };
         let connector =
             HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
         Ok(Self { client: Client::builder(TokioExecutor::new()).build(connector), runtime, timeout })
