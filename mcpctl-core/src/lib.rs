@@ -7,6 +7,7 @@ pub mod auth;
 pub mod client;
 pub mod error;
 pub mod gateway;
+mod meter;
 mod random;
 pub mod rbac;
 pub mod registry;

@@ -8,12 +8,14 @@ use hyper::{
     header::{CONNECTION, EXPECT, HeaderValue},
 };
 use mcpctl_core::{Error, ErrorKind, Principal, Registry, gateway::Gateway, rbac::Permission};
+use tracing::{Instrument as _, Span};
 
 use crate::{
     handlers,
     request::{Input, bearer, bearer_or_key, decode_segment, finish_body, request_id},
     respond::{Body, Dialect, Refusal, X_REQUEST_ID},
     routes::{Access, Endpoint, Match, Route, Table},
+    telemetry,
 };
 
 /// What answers requests: a registry and a gateway behind the table of routes.
@@ -72,10 +74,13 @@ impl App {
         let (method, uri) = (request.method().clone(), request.uri().clone());
         let old_http = request.version() < Version::HTTP_2;
         let waits = request.headers().contains_key(EXPECT);
+        let span = telemetry::request_span(&method, request.headers(), &id);
         let (parts, mut body) = request.into_parts();
         let input = Request::from_parts(parts, &mut body);
-        let answer = self.answer(input, uri.path(), id.to_str().unwrap_or_default(), peer).await;
+        let answer = self.answer(input, uri.path(), id.to_str().unwrap_or_default(), peer, &span);
+        let answer = answer.instrument(span.clone()).await;
         let mut response = answer.unwrap_or_else(|refusal| refusal.into_response(dialect));
+        telemetry::answered(&span, response.status());
         if old_http && !finish_body(&mut body, waits).await {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -93,12 +98,14 @@ impl App {
         path: &str,
         id: &str,
         peer: IpAddr,
+        span: &Span,
     ) -> Result<Response<Body>, Refusal> {
         let (route, name) = match self.table.find(request.method(), path) {
             Match::Found(route, name) => (route, name),
             Match::WrongMethod(allow) => return Err(Refusal::wrong_method(&allow)),
             Match::Unknown => return Err(Refusal::not_found()),
         };
+        telemetry::routed(span, request.method(), route);
         let call = Call { name: decode_segment(name.unwrap_or_default())?, request_id: id, peer };
         if route.access == Access::Open {
             return Box::pin(self.answer_open(route, &call, request)).await;

@@ -64,6 +64,10 @@ pub struct Config {
     #[arg(long, env = "MCPCTL_LOG_FORMAT", default_value = "text")]
     pub log_format: LogFormat,
 
+    /// Where to send traces: an OTLP collector, as in http://localhost:4318 [default: nowhere]
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", hide_env_values = true)]
+    pub otlp_endpoint: Option<String>,
+
     /// The first user's e-mail address; only looked at when there are no users
     #[arg(env = "MCPCTL_ADMIN_EMAIL", long, default_value = "admin@localhost")]
     pub admin_email: String,

@@ -13,6 +13,7 @@ mod respond;
 pub mod routes;
 mod stall;
 mod start;
+pub mod telemetry;
 
 pub use app::App;
 pub use config::Config;
@@ -20,3 +21,4 @@ pub use connection::ConnectionLimits;
 pub use cores::serve_on_cores;
 pub use listen::{Listener, serve};
 pub use start::run;
+pub use telemetry::Telemetry;

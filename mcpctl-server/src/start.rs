@@ -16,7 +16,7 @@ use mcpctl_core::{
     store::SqlStore,
 };
 
-use crate::{App, Config, ConnectionLimits, Listener, descriptors, master_key, serve_on_cores};
+use crate::{App, Config, ConnectionLimits, Listener, descriptors, master_key, serve_on_cores, telemetry};
 
 /// How long the last audit events may take to be written when the server stops.
 const FLUSH: Duration = Duration::from_secs(10);
@@ -46,9 +46,10 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>, announce: impl 
         registry.bootstrap(&config.admin_email, config.secrets.admin_password.clone()).await?
     };
     let Config { max_in_flight, max_queue, queue_timeout, .. } = config;
-    let gateway =
-        Gateway::new(registry.clone(), GatewaySettings { max_in_flight, max_queue, queue_timeout })?;
-    let app = App::new(registry.clone(), gateway)?.with_body_timeout(config.body_timeout);
+    let propagate = Some(telemetry::traceparent as _);
+    let settings = GatewaySettings { max_in_flight, max_queue, queue_timeout, propagate };
+    let app = App::new(registry.clone(), Gateway::new(registry.clone(), settings)?)?
+        .with_body_timeout(config.body_timeout);
     let address = listener.address().map_err(Error::internal)?;
     announce(&welcome(&format!("http://{address}"), &data_dir, admin.as_ref()));
     tracing::info!(%address, "listening");

@@ -3,6 +3,7 @@
 
 pub mod api;
 pub mod canary;
+pub mod collector;
 pub mod http1;
 pub mod postgres;
 pub mod provider;
@@ -12,6 +13,7 @@ pub mod wait;
 
 pub use api::{Api, Reply};
 pub use canary::Canary;
+pub use collector::{Collector, Exported, Mood};
 pub use provider::{Fault, Provider};
 pub use server::{Server, ServerOptions};
 pub use wait::{eventually, eventually_within, within};

@@ -12,19 +12,23 @@ use std::{
 const MAY_NAME: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("random", &[]),
+    ("meter", &[]),
     // The words of access control are part of what an RBAC definition is made of, and these two are equally pure.
     ("resource", &["error", "random", "rbac"]),
     ("rbac", &["error", "resource"]),
-    ("store", &["error", "random", "rbac", "resource"]),
+    ("store", &["error", "meter", "random", "rbac", "resource"]),
     ("secret", &["error", "random", "resource", "store"]),
     ("auth", &["error", "random", "rbac", "resource", "secret", "store"]),
-    ("registry", &["audit", "auth", "error", "random", "rbac", "resource", "secret", "store"]),
+    ("registry", &["audit", "auth", "error", "meter", "random", "rbac", "resource", "secret", "store"]),
     ("wire", &["error"]),
     ("adapter", &["error", "resource", "wire"]),
-    ("audit", &["error", "resource", "store"]),
+    ("audit", &["error", "meter", "resource", "store"]),
     (
         "gateway",
-        &["adapter", "audit", "auth", "error", "random", "rbac", "registry", "resource", "secret", "wire"],
+        &[
+            "adapter", "audit", "auth", "error", "meter", "random", "rbac", "registry", "resource", "secret",
+            "wire",
+        ],
     ),
     ("client", &["error", "rbac", "resource", "wire"]),
     ("failover", &["client", "error", "wire"]),

@@ -21,3 +21,4 @@ mod secrets;
 mod store;
 mod streaming;
 mod surface;
+mod traces;

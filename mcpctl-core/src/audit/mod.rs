@@ -1,11 +1,13 @@
 //! The audit trail: events go through a bounded queue to a sink, in batches, off the request path.
 
+mod measured;
 mod queue;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
+pub(crate) use measured::{AuditMeters, MeasuredSink};
 pub use queue::{AuditPermit, AuditQueue};
 
 use crate::{

@@ -7,7 +7,12 @@ use std::{
 
 use http::StatusCode;
 
-use super::{destination::Destination, meters::LlmMeters};
+use super::{
+    destination::Destination,
+    first_token,
+    meters::{LlmMeters, Times},
+    span::CallSpan,
+};
 use crate::{
     adapter::Summary,
     audit::AuditPermit,
@@ -18,11 +23,16 @@ use crate::{
 
 /// The status that is noted when the caller went away before the end.
 const CLIENT_CLOSED: u16 = 499;
+/// How far into a stream its first token is looked for, in bytes.
+const FIRST_TOKEN_WITHIN: u64 = 64 * 1024;
 
 /// The account of one call. When it is dropped unfinished, the caller went away.
 pub(super) struct Account {
     began: Instant,
     meters: Arc<LlmMeters>,
+    times: Times,
+    /// The span, while somebody traces.
+    span: Option<Box<CallSpan>>,
     /// The place in the audit queue, and the event so far; taken when the event is written.
     open: Option<(AuditPermit, Actor, InferenceCall)>,
 }
@@ -45,11 +55,25 @@ impl Account {
             status: CLIENT_CLOSED,
             ..InferenceCall::default()
         };
-        Self { began: Instant::now(), meters, open: Some((permit, who.actor(), call)) }
+        let times = Times::default();
+        Self { began: Instant::now(), meters, times, span: None, open: Some((permit, who.actor(), call)) }
+    }
+
+    /// Ends `span` with the call.
+    pub(super) fn trace(&mut self, span: Option<Box<CallSpan>>) {
+        self.span = span;
+    }
+
+    /// The span, while somebody traces.
+    pub(super) fn span(&self) -> Option<&CallSpan> {
+        self.span.as_deref()
     }
 
     /// The model the provider is asked for.
     pub(super) fn model(&mut self, model: &str) {
+        if let Some(span) = &mut self.span {
+            span.model(model);
+        }
         if let Some((_, _, call)) = &mut self.open
             && call.model != model
         {
@@ -60,9 +84,22 @@ impl Account {
     /// Bytes of the body are on their way to the caller.
     pub(super) fn sent(&mut self, bytes: usize) {
         if let Some((_, _, call)) = &mut self.open {
-            call.ttft_ms.get_or_insert_with(|| millis(self.began.elapsed()));
+            let first_byte = *self.times.first_byte.get_or_insert_with(|| self.began.elapsed());
+            call.ttft_ms.get_or_insert(millis(first_byte));
             call.bytes_out = call.bytes_out.saturating_add(bytes as u64);
         }
+    }
+
+    /// The same for events of a stream.
+    pub(super) fn streamed(&mut self, events: &[u8]) {
+        // Looked for at the beginning alone: an answer without a token there is in words of its own.
+        if self.times.first_token.is_none()
+            && self.open.as_ref().is_some_and(|(_, _, call)| call.bytes_out < FIRST_TOKEN_WITHIN)
+            && first_token::is_in(events)
+        {
+            self.times.first_token = Some(self.began.elapsed());
+        }
+        self.sent(events.len());
     }
 
     /// What the provider has said of its answer so far; its texts without our key.
@@ -95,9 +132,13 @@ impl Account {
 
     fn write(&mut self) {
         if let Some((permit, actor, mut call)) = self.open.take() {
-            call.duration_ms = millis(self.began.elapsed());
+            self.times.end = self.began.elapsed();
+            call.duration_ms = millis(self.times.end);
             self.meters.in_flight.fetch_sub(1, Relaxed);
-            self.meters.record(&call);
+            self.meters.record(&call, self.times);
+            if let Some(span) = self.span.take() {
+                span.end(&call, self.times.first_byte);
+            }
             permit.send(AuditEvent::new(actor, EventDetail::LlmInferenceCall(call)));
         }
     }

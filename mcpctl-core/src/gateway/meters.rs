@@ -6,12 +6,14 @@ use std::{
         Arc,
         atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
 
 use super::admission::{Limit, Shed};
 use crate::{
+    meter::Histogram,
     registry::LlmEntry,
     resource::{Id, InferenceCall},
 };
@@ -34,6 +36,8 @@ pub(super) struct LlmMeters {
     pub(super) duration: Histogram,
     /// From a request's arrival to the first byte of its answer.
     pub(super) first_byte: Histogram,
+    /// From a request's arrival to the first token of its answer, where that is streamed.
+    pub(super) first_token: Histogram,
     pub(super) prompt_tokens: AtomicU64,
     pub(super) completion_tokens: AtomicU64,
     pub(super) cached_tokens: AtomicU64,
@@ -62,14 +66,15 @@ const SHEDS: [((Limit, Shed), [&str; 2]); 4] = [
 pub(super) const STATUSES: [u16; 17] =
     [200, 400, 403, 404, 408, 409, 413, 422, 429, 499, 500, 501, 502, 503, 504, 529, 0];
 
-/// Upper bounds of the buckets, in seconds.
-const BOUNDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
-
-/// Durations, by how long they were.
-#[derive(Debug, Default)]
-pub(super) struct Histogram {
-    buckets: [AtomicU64; BOUNDS.len() + 1],
-    sum_ms: AtomicU64,
+/// How long a call took.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Times {
+    /// To the answer's end.
+    pub(super) end: Duration,
+    /// To its first byte.
+    pub(super) first_byte: Option<Duration>,
+    /// To the first token of a stream.
+    pub(super) first_token: Option<Duration>,
 }
 
 impl Meters {
@@ -114,6 +119,7 @@ impl LlmMeters {
             statuses: Default::default(),
             duration: Histogram::default(),
             first_byte: Histogram::default(),
+            first_token: Histogram::default(),
             prompt_tokens: AtomicU64::default(),
             completion_tokens: AtomicU64::default(),
             cached_tokens: AtomicU64::default(),
@@ -152,14 +158,14 @@ impl LlmMeters {
     }
 
     /// Counts a call that has ended.
-    pub(super) fn record(&self, call: &InferenceCall) {
+    pub(super) fn record(&self, call: &InferenceCall, times: Times) {
         let place = STATUSES.iter().position(|status| *status == call.status);
         if let Some(count) = place.or(STATUSES.len().checked_sub(1)).and_then(|at| self.statuses.get(at)) {
             count.fetch_add(1, Relaxed);
         }
-        self.duration.observe(call.duration_ms);
-        if let Some(ttft) = call.ttft_ms {
-            self.first_byte.observe(ttft);
+        self.duration.observe(times.end);
+        for (meter, time) in [(&self.first_byte, times.first_byte), (&self.first_token, times.first_token)] {
+            time.into_iter().for_each(|time| meter.observe(time));
         }
         for (meter, tokens) in [
             (&self.prompt_tokens, call.prompt_tokens),
@@ -176,44 +182,5 @@ impl LlmMeters {
         let counted =
             STATUSES.into_iter().zip(&self.statuses).map(|(status, count)| (status, count.load(Relaxed)));
         counted.filter(|(_, count)| *count > 0)
-    }
-}
-
-impl Histogram {
-    fn observe(&self, ms: u64) {
-        let seconds = std::time::Duration::from_millis(ms).as_secs_f64();
-        let place = BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(BOUNDS.len());
-        if let Some(bucket) = self.buckets.get(place) {
-            bucket.fetch_add(1, Relaxed);
-        }
-        self.sum_ms.fetch_add(ms, Relaxed);
-    }
-
-    /// The sum in seconds, the count, and each bucket's upper bound and count.
-    pub(super) fn read(&self) -> (f64, u64, Vec<(f64, u64)>) {
-        let bounds = BOUNDS.into_iter().chain([f64::INFINITY]);
-        let buckets: Vec<_> =
-            bounds.zip(&self.buckets).map(|(bound, count)| (bound, count.load(Relaxed))).collect();
-        let count = buckets.iter().map(|(_, count)| count).sum();
-        (std::time::Duration::from_millis(self.sum_ms.load(Relaxed)).as_secs_f64(), count, buckets)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_fall_into_their_buckets() {
-        let histogram = Histogram::default();
-        for ms in [0, 5, 6, 300_000, 300_001, 1 << 40] {
-            histogram.observe(ms);
-        }
-        let (_, count, buckets) = histogram.read();
-        assert_eq!(count, 6);
-        assert_eq!(buckets.first(), Some(&(0.005, 2)));
-        assert_eq!(buckets.get(1), Some(&(0.01, 1)));
-        assert_eq!(buckets.get(13), Some(&(300.0, 1)));
-        assert_eq!(buckets.last(), Some(&(f64::INFINITY, 2)));
     }
 }

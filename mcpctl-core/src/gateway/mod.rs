@@ -7,12 +7,15 @@ mod account;
 mod admission;
 mod answer;
 mod destination;
+mod first_token;
 mod meters;
 mod metrics;
 mod pipeline;
 mod redact;
 mod relay;
+mod span;
 mod transport;
 
 pub use answer::{Answer, AnswerBody};
 pub use pipeline::{Ask, Gateway, GatewaySettings, Model, Target};
+pub use span::{Propagate, SPANS};

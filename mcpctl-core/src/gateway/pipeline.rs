@@ -20,6 +20,7 @@ use super::{
     meters::Meters,
     metrics,
     relay::Relay,
+    span::{CallSpan, Propagate, TRACEPARENT},
     transport::{Fault, ProviderBody, Transport, describe},
 };
 use crate::{
@@ -44,6 +45,7 @@ struct Inner {
     destinations: ArcSwap<HashMap<Id, Arc<Destination>>>,
     admission: Arc<Admission>,
     meters: Arc<Meters>,
+    propagate: Option<Propagate>,
 }
 
 /// Limits of a gateway.
@@ -55,11 +57,14 @@ pub struct GatewaySettings {
     pub max_queue: Option<usize>,
     /// How long a call waits in line before it is refused.
     pub queue_timeout: Duration,
+    /// What tells a provider of the span of a call, when calls are traced. The default is to tell nothing.
+    pub propagate: Option<Propagate>,
 }
 
 impl Default for GatewaySettings {
     fn default() -> Self {
-        Self { max_in_flight: 10_000, max_queue: None, queue_timeout: Duration::from_secs(1) }
+        let (max_queue, propagate) = (None, None);
+        Self { max_in_flight: 10_000, max_queue, queue_timeout: Duration::from_secs(1), propagate }
     }
 }
 
@@ -123,20 +128,22 @@ impl Gateway {
     pub fn new(registry: Registry, settings: GatewaySettings) -> Result<Self> {
         let admission = Arc::new(Admission::new(settings));
         let (transport, destinations, meters) = (Transport::new()?, ArcSwap::default(), Arc::default());
-        Ok(Self(Arc::new(Inner { registry, transport, destinations, admission, meters })))
+        let propagate = settings.propagate;
+        Ok(Self(Arc::new(Inner { registry, transport, destinations, admission, meters, propagate })))
     }
 
     /// The same gateway, limits included, with connections to providers of its own: for a thread that must not
     /// wait for others.
     #[must_use]
     pub fn with_own_connections(&self) -> Self {
-        let Inner { registry, transport, admission, meters, .. } = &*self.0;
+        let Inner { registry, transport, admission, meters, propagate, .. } = &*self.0;
         Self(Arc::new(Inner {
             registry: registry.clone(),
             transport: transport.with_own_connections(),
             destinations: ArcSwap::default(),
             admission: admission.clone(),
             meters: meters.clone(),
+            propagate: *propagate,
         }))
     }
 
@@ -177,6 +184,7 @@ impl Gateway {
         let streaming = api.streams() && request.as_ref().is_ok_and(ChatRequest::stream);
         let llm_meters = meters.of(&llm);
         let mut account = Account::new(permit, llm_meters.clone(), who, &llm, streaming);
+        account.trace(CallSpan::begin(api, &llm, streaming));
         // 3. A place among those in flight, now or soon.
         let places = match admission.admit(registry, &llm, &llm_meters).await {
             Ok(places) => places,
@@ -239,7 +247,7 @@ impl Gateway {
     ///
     /// Internal, when the text cannot be written.
     pub fn metrics(&self, who: &Principal) -> Result<String> {
-        metrics::expose(&self.0.registry, &self.0.meters, who)
+        metrics::expose(&self.0.registry, &self.0.meters, self.0.transport.connections(), who)
     }
 
     async fn llm(&self, who: &Principal, name: &str) -> Result<Arc<LlmEntry>> {
@@ -268,7 +276,12 @@ impl Gateway {
         let key = self.0.registry.api_key(llm).await?;
         let settings = destination.settings(model, Timestamp::now().as_second());
         let ProviderRequest { body, dropped, context } = codec.encode(&request, &settings)?;
-        let outgoing = destination.request(codec, key.as_deref(), body, headers)?;
+        let mut outgoing = destination.request(codec, key.as_deref(), body, headers)?;
+        if let (Some(span), Some(propagate)) = (account.span(), self.0.propagate)
+            && let Some(parent) = span.traceparent(propagate)
+        {
+            outgoing.headers_mut().insert(TRACEPARENT, parent);
+        }
         let response = within(&destination, destination.way.send(outgoing)).await?;
         let response = response.map_err(|fault| unreachable(&destination, fault))?;
         let mut called = match codec.streams(&request) {

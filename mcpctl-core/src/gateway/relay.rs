@@ -93,7 +93,7 @@ impl Relay {
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         loop {
             if let Some(bytes) = self.ready.pop_front() {
-                self.account.sent(bytes.len());
+                self.account.streamed(&bytes);
                 return Poll::Ready(Some(bytes));
             }
             if self.provider.is_none() {

@@ -14,13 +14,13 @@ use tokio::sync::Mutex;
 
 use super::Snapshot;
 use crate::{
-    audit::{AuditQueue, AuditSink, StoreSink},
+    audit::{AuditMeters, AuditQueue, AuditSink, MeasuredSink, StoreSink},
     auth::{LoginLimiter, Passwords, Principal},
     error::{Error, ErrorKind, Result},
     rbac::Grants,
     resource::{Object, kinds},
     secret::{Keyring, MasterKey, PlaintextBackend},
-    store::{Condition, Outcome, Storage, Txn, Write},
+    store::{Condition, Measured, Outcome, Storage, StoreMeters, Txn, Write},
 };
 
 /// The control plane. Clones share one.
@@ -46,6 +46,16 @@ pub(super) struct Inner {
     /// Whether the last look at the store failed.
     away: AtomicBool,
     sealed: AtomicBool,
+    meters: RegistryMeters,
+}
+
+/// What a registry counts.
+#[derive(Debug, Default)]
+pub(crate) struct RegistryMeters {
+    pub(crate) store: Arc<StoreMeters>,
+    pub(crate) audit: Arc<AuditMeters>,
+    /// Looks at the store that failed.
+    pub(crate) poll_failures: AtomicU64,
 }
 
 /// How to open a registry.
@@ -117,7 +127,9 @@ impl RegistryBuilder {
     /// # Errors
     ///
     /// Unavailable, when the store is away.
-    pub async fn open(self) -> Result<Registry> {
+    pub async fn open(mut self) -> Result<Registry> {
+        let meters = RegistryMeters::default();
+        self.store = Arc::new(Measured::new(self.store, meters.store.clone()));
         let keyring = self.keyring.unwrap_or_else(|| Keyring::new(MasterKey::generate()));
         seed(&*self.store, &keyring).await?;
         let sealed = !key_fits(&*self.store, &keyring).await?;
@@ -129,7 +141,7 @@ impl RegistryBuilder {
             None => Arc::new(StoreSink(self.store.clone())),
         };
         let inner = Arc::new(Inner {
-            audit: AuditQueue::start(sink),
+            audit: AuditQueue::start(Arc::new(MeasuredSink::new(sink, meters.audit.clone()))),
             plaintext: PlaintextBackend::new(self.store.clone(), keyring),
             passwords: Passwords::new()?,
             limiter: LoginLimiter::new(),
@@ -142,6 +154,7 @@ impl RegistryBuilder {
             away: AtomicBool::new(false),
             sealed: AtomicBool::new(sealed),
             store: self.store,
+            meters,
         });
         let registry = Registry { inner };
         drop(registry.resolve_keys_ahead());
@@ -188,6 +201,11 @@ impl Registry {
     /// The queue of audit events.
     pub fn audit(&self) -> &AuditQueue {
         &self.inner.audit
+    }
+
+    /// What is counted.
+    pub(crate) fn meters(&self) -> &RegistryMeters {
+        &self.inner.meters
     }
 
     /// Whether the master key does not fit the stored values. Then nothing that needs a secret value works.
@@ -246,6 +264,9 @@ async fn follow(registry: Weak<Inner>, interval: Duration) {
         let Some(inner) = registry.upgrade() else { return };
         let registry = Registry { inner };
         let looked = registry.refresh().await;
+        if looked.is_err() {
+            registry.inner.meters.poll_failures.fetch_add(1, Ordering::Relaxed);
+        }
         let was_away = registry.inner.away.swap(looked.is_err(), Ordering::Relaxed);
         match looked {
             Ok(()) if was_away => tracing::info!("the store is back"),

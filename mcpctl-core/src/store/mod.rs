@@ -7,6 +7,7 @@
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod event_query;
+mod measured;
 mod memory;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod sql;
@@ -17,6 +18,7 @@ use jiff::Timestamp;
 
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 use event_query::event_user;
+pub(crate) use measured::{Measured, StoreMeters};
 pub use memory::MemoryStore;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub use sql::SqlStore;

@@ -23,7 +23,10 @@ use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
 use tokio::net::TcpStream;
 use tower_service::Service as _;
 
-use super::resolver::Resolver;
+use super::{
+    counted::{Connections, CountedStream},
+    resolver::Resolver,
+};
 
 /// Makes connections.
 pub(super) type Connector = HttpConnector<Resolver>;
@@ -47,7 +50,10 @@ pub(in crate::gateway) struct Upstream {
 
 /// Connections that lie idle.
 #[derive(Default)]
-struct Pool(Mutex<Vec<(Instant, Connection)>>);
+struct Pool {
+    idle: Mutex<Vec<(Instant, Connection)>>,
+    counts: Arc<Connections>,
+}
 
 struct Connection {
     sender: http1::SendRequest<Full<Bytes>>,
@@ -55,7 +61,7 @@ struct Connection {
     driver: Option<Driver>,
 }
 
-type Driver = Pin<Box<http1::Connection<TokioIo<TcpStream>, Full<Bytes>>>>;
+type Driver = Pin<Box<http1::Connection<CountedStream<TokioIo<TcpStream>>, Full<Bytes>>>>;
 
 /// How long a connection may lie idle.
 const IDLE: Duration = Duration::from_secs(60);
@@ -69,6 +75,13 @@ impl Upstream {
         let host = HeaderValue::from_str(authority.as_str()).ok()?;
         let (pool, origin) = (Arc::default(), uri.clone());
         Some(Self { connector, pool, origin, host })
+    }
+
+    /// The same, counted.
+    #[must_use]
+    pub(super) fn counted(self, counts: Arc<Connections>) -> Self {
+        let pool = Arc::new(Pool { idle: Mutex::default(), counts });
+        Self { pool, ..self }
     }
 
     /// Sends a request, and returns its answer as soon as the head is there.
@@ -104,8 +117,8 @@ impl Upstream {
     async fn open(&self) -> Result<Connection, Fault> {
         let mut connector = self.connector.clone();
         poll_fn(|cx| connector.poll_ready(cx)).await.map_err(|fault| Fault::Connect(fault.into()))?;
-        let stream =
-            connector.call(self.origin.clone()).await.map_err(|fault| Fault::Connect(fault.into()))?;
+        let tried = connector.call(self.origin.clone()).await.map_err(|fault| Fault::Connect(fault.into()));
+        let stream = self.pool.counts.plain(tried)?;
         let (sender, driver) = http1::handshake(stream).await.map_err(Fault::Exchange)?;
         Ok(Connection { sender, driver: Some(Box::pin(driver)) })
     }
@@ -147,6 +160,7 @@ impl Pool {
     fn take(&self) -> Option<Connection> {
         loop {
             let (since, mut connection) = self.idle().pop()?;
+            self.counts.idle_changed(1, 0);
             if since.elapsed() < IDLE && connection.is_free() {
                 return Some(connection);
             }
@@ -158,12 +172,21 @@ impl Pool {
         if idle.len() >= MOST_IDLE {
             return;
         }
+        let before = idle.len();
         idle.retain(|(since, _)| since.elapsed() < IDLE);
         idle.push((Instant::now(), connection));
+        self.counts.idle_changed(before, idle.len());
     }
 
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<(Instant, Connection)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        let left = self.idle().len();
+        self.counts.idle_changed(left, 0);
     }
 }
 

@@ -152,3 +152,48 @@ async fn an_answer_that_goes_on_after_it_was_left_is_cut_off() {
         ends.send(b"0\r\n\r\n").unwrap();
     }
 }
+
+#[tokio::test]
+async fn connections_are_counted_from_their_beginning_to_their_end() {
+    let (uri, _) = provider(usize::MAX).await;
+    let counts = Arc::new(Connections::default());
+    let upstream = Upstream::new(&uri, connector()).unwrap().counted(counts.clone());
+    let now = || {
+        let Connections { plain, idle, .. } = &*counts;
+        (
+            plain.connects.load(Ordering::Relaxed),
+            plain.open.load(Ordering::Relaxed),
+            idle.load(Ordering::Relaxed),
+        )
+    };
+    assert_eq!(now(), (0, 0, 0));
+    for _ in 0..3 {
+        assert_eq!(ask(&upstream, &uri).await, "hi");
+        assert_eq!(now(), (1, 1, 1));
+    }
+    let mut request = Request::new(Full::from("hello"));
+    *request.method_mut() = http::Method::POST;
+    *request.uri_mut() = uri.clone();
+    let response = upstream.send(request).await.ok().unwrap();
+    assert_eq!(now(), (1, 1, 0));
+    drop(response);
+    assert_eq!(now(), (1, 0, 0));
+    assert_eq!(ask(&upstream, &uri).await, "hi");
+    assert_eq!(now(), (2, 1, 1));
+    drop(upstream);
+    assert_eq!(now(), (2, 0, 0));
+}
+
+#[tokio::test]
+async fn connections_that_fail_are_counted() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let uri: Uri = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+    drop(listener);
+    let counts = Arc::new(Connections::default());
+    let upstream = Upstream::new(&uri, connector()).unwrap().counted(counts.clone());
+    let mut request = Request::new(Full::from("hello"));
+    *request.uri_mut() = uri;
+    assert!(matches!(upstream.send(request).await, Err(Fault::Connect(_))));
+    let plain = &counts.plain;
+    assert_eq!((plain.failures.load(Ordering::Relaxed), plain.open.load(Ordering::Relaxed)), (1, 0));
+}

@@ -23,6 +23,7 @@ use hyper_util::{
 use rustls::{ClientConfig, RootCertStore};
 
 use super::{
+    counted::{Connections, CountedConnector},
     resolver::Resolver,
     upstream::{self, Connector, Upstream, UpstreamBody},
 };
@@ -37,7 +38,7 @@ pub(in crate::gateway) enum Way {
 }
 
 /// A pool of connections with TLS. Clones share it.
-type Client = legacy::Client<HttpsConnector<Connector>, Full<Bytes>>;
+type Client = legacy::Client<CountedConnector<HttpsConnector<Connector>>, Full<Bytes>>;
 
 /// Why a request had no response: whether there was a connection, and what went wrong, fit to be shown.
 pub(in crate::gateway) struct Fault {
@@ -56,6 +57,7 @@ pub(in crate::gateway) enum ProviderBody {
 pub(in crate::gateway) struct Transport {
     tls: ClientConfig,
     clients: Mutex<HashMap<Duration, Client>>,
+    connections: Arc<Connections>,
 }
 
 /// How long a connection may be idle before it is closed.
@@ -77,12 +79,17 @@ impl Transport {
                 builder()?.with_root_certificates(RootCertStore::empty()).with_no_client_auth()
             }
         };
-        Ok(Self { tls, clients: Mutex::default() })
+        Ok(Self { tls, clients: Mutex::default(), connections: Arc::default() })
     }
 
     /// The same, with connections of its own.
     pub(in crate::gateway) fn with_own_connections(&self) -> Self {
-        Self { tls: self.tls.clone(), clients: Mutex::default() }
+        Self { tls: self.tls.clone(), clients: Mutex::default(), connections: self.connections.clone() }
+    }
+
+    /// What connections there are, those of the same gateway on other threads included.
+    pub(in crate::gateway) fn connections(&self) -> &Arc<Connections> {
+        &self.connections
     }
 
     /// The way to `uri`, whose connections must be there within `connect_timeout`.
@@ -90,7 +97,7 @@ impl Transport {
         if uri.scheme() == Some(&Scheme::HTTP)
             && let Some(upstream) = Upstream::new(uri, connector(connect_timeout))
         {
-            return Way::Plain(Box::new(upstream));
+            return Way::Plain(Box::new(upstream.counted(self.connections.clone())));
         }
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         let client = clients.entry(connect_timeout).or_insert_with(|| self.client(connect_timeout));
@@ -107,7 +114,7 @@ impl Transport {
         legacy::Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
-            .build(connector)
+            .build(CountedConnector::new(connector, self.connections.clone()))
     }
 }
 
