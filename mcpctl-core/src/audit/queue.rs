@@ -131,7 +131,7 @@ async fn write_batches(sink: Arc<dyn AuditSink>, mut inbox: mpsc::Receiver<Messa
                 Message::Flush(done) => flushed.push(done),
             }
         }
-        append_until_kept(&*sink, &events).await;
+        append_until_kept(&*sink, events.into()).await;
         for done in flushed {
             // Whoever asked may have given up.
             let _ = done.send(());
@@ -139,12 +139,12 @@ async fn write_batches(sink: Arc<dyn AuditSink>, mut inbox: mpsc::Receiver<Messa
     }
 }
 
-async fn append_until_kept(sink: &dyn AuditSink, events: &[AuditEvent]) {
+async fn append_until_kept(sink: &dyn AuditSink, events: Arc<[AuditEvent]>) {
     if events.is_empty() {
         return;
     }
     let mut pause = Duration::from_millis(50);
-    while let Err(error) = sink.append(events).await {
+    while let Err(error) = sink.append(events.clone()).await {
         tracing::error!(
             events = events.len(),
             error = error.chain(),

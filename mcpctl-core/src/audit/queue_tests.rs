@@ -17,7 +17,7 @@ struct Sink {
 
 #[async_trait]
 impl AuditSink for Sink {
-    async fn append(&self, events: &[AuditEvent]) -> Result<()> {
+    async fn append(&self, events: Arc<[AuditEvent]>) -> Result<()> {
         if self.away.load(Ordering::Relaxed) {
             return Err(Error::internal("away"));
         }

@@ -36,24 +36,16 @@ impl Account {
         streaming: bool,
     ) -> Self {
         meters.in_flight.fetch_add(1, Relaxed);
-        let call = InferenceCall {
-            llm_name: llm.name.clone(),
-            llm_id: llm.id.to_string(),
-            model: llm.spec.model.clone(),
-            ty: llm.spec.ty.as_str().to_owned(),
-            streaming,
-            status: CLIENT_CLOSED,
-            ..InferenceCall::default()
-        };
+        let call = InferenceCall { streaming, status: CLIENT_CLOSED, ..llm.call.clone() };
         Self { began: Instant::now(), meters, open: Some((permit, who.actor(), call)) }
     }
 
     /// The model the provider is asked for.
     pub(super) fn model(&mut self, model: &str) {
         if let Some((_, _, call)) = &mut self.open
-            && call.model != model
+            && *call.model != *model
         {
-            call.model = model.to_owned();
+            call.model = model.into();
         }
     }
 

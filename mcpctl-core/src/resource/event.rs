@@ -1,9 +1,11 @@
 //! Audit events: what happened, who did it, and how it ended. Never a secret value.
 
+use std::{borrow::Cow, sync::Arc};
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::now;
+use super::{TokenHash, now};
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,22 +23,22 @@ pub struct AuditEvent {
     pub actor: Actor,
 }
 
-/// Who did something, and in which request.
+/// Who did something, and in which request. Texts are shared with what is known of them: a clone copies none.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Actor {
     /// The user's id.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub user_id: Option<String>,
+    pub user_id: Option<Arc<str>>,
     /// The user's e-mail address at that time.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub user: Option<String>,
-    /// The SHA-256 of the token, in hexadecimal.
+    pub user: Option<Arc<str>>,
+    /// The SHA-256 of the token; written in hexadecimal.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub token_sha: Option<String>,
+    pub token_sha: Option<TokenHash>,
     /// The request's id.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub request_id: Option<String>,
+    pub request_id: Option<Arc<str>>,
 }
 
 /// What happened.
@@ -60,14 +62,14 @@ pub enum EventDetail {
 #[serde(rename_all = "camelCase")]
 pub struct InferenceCall {
     /// The Llm's name.
-    pub llm_name: String,
+    pub llm_name: Arc<str>,
     /// The Llm's id.
-    pub llm_id: String,
+    pub llm_id: Arc<str>,
     /// The model asked of the provider.
-    pub model: String,
+    pub model: Arc<str>,
     /// The provider's type.
     #[serde(rename = "type")]
-    pub ty: String,
+    pub ty: Cow<'static, str>,
     /// Whether a stream was asked for.
     pub streaming: bool,
     /// From the request's arrival to the answer's end, in milliseconds.
@@ -143,12 +145,21 @@ pub struct Reveal {
     pub resource_id: String,
 }
 
+impl InferenceCall {
+    /// The `kind` of its events.
+    pub const KIND: &'static str = "llm_inference_call";
+}
+
 impl AuditEvent {
     /// An event that ends now. Long text in it is cut, with a mark.
     pub fn new(actor: Actor, mut detail: EventDetail) -> Self {
         match &mut detail {
             EventDetail::LlmInferenceCall(call) => {
-                cut(&mut call.model);
+                if is_long(&call.model) {
+                    let mut model = call.model.to_string();
+                    cut(&mut model);
+                    call.model = model.into();
+                }
                 call.error.as_mut().map(cut);
                 call.finish_reason.as_mut().map(cut);
             }
@@ -163,7 +174,7 @@ impl AuditEvent {
     /// The `kind`, as written.
     pub fn kind(&self) -> &'static str {
         match &self.detail {
-            EventDetail::LlmInferenceCall(_) => "llm_inference_call",
+            EventDetail::LlmInferenceCall(_) => InferenceCall::KIND,
             EventDetail::ResourceChange(_) => "resource_change",
             EventDetail::Login(_) => "login",
             EventDetail::Denied(_) => "denied",
@@ -181,11 +192,17 @@ impl AuditEvent {
     }
 }
 
-/// Cuts `text` to 1,000 bytes, with a mark where something is missing.
+/// The longest text in an event, in bytes.
+const LONGEST: usize = 1000;
+
+fn is_long(text: &str) -> bool {
+    text.len() > LONGEST
+}
+
+/// Cuts what is too long of `text`, with a mark where something is missing.
 fn cut(text: &mut String) {
-    const MOST: usize = 1000;
-    if text.len() > MOST {
-        let end = text.floor_char_boundary(MOST);
+    if is_long(text) {
+        let end = text.floor_char_boundary(LONGEST);
         text.truncate(end);
         text.push('…');
     }

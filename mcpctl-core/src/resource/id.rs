@@ -1,13 +1,13 @@
 //! Ids and names.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-/// A CUID: `c` and 24 lower-case letters or digits. Made by us, at random, never reused.
+/// A CUID: `c` and 24 lower-case letters or digits. Made by us, at random, never reused. Clones share its text.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Id(Box<str>);
+pub struct Id(Arc<str>);
 
 const ALPHABET: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
 
@@ -39,6 +39,11 @@ impl Id {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The id's text, shared with it.
+    pub fn shared(&self) -> Arc<str> {
+        self.0.clone()
+    }
 }
 
 impl fmt::Display for Id {
@@ -63,7 +68,7 @@ impl TryFrom<String> for Id {
 
 impl From<Id> for String {
     fn from(id: Id) -> Self {
-        id.0.into()
+        id.as_str().to_owned()
     }
 }
 
