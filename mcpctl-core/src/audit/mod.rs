@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-pub use queue::{AuditPermit, AuditQueue};
+pub use queue::{AuditMode, AuditPermit, AuditQueue, Receipt};
 
 use crate::{
     error::Result,

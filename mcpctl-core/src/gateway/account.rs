@@ -10,7 +10,7 @@ use http::StatusCode;
 use super::{destination::Destination, meters::LlmMeters};
 use crate::{
     adapter::Summary,
-    audit::AuditPermit,
+    audit::{AuditPermit, Receipt},
     auth::Principal,
     registry::LlmEntry,
     resource::{Actor, AuditEvent, EventDetail, InferenceCall},
@@ -69,35 +69,40 @@ impl Account {
         }
     }
 
+    /// Whether the end of the answer has to wait until the event is kept.
+    pub(super) fn is_strict(&self) -> bool {
+        self.open.as_ref().is_some_and(|(permit, ..)| permit.is_strict())
+    }
+
     /// The call is over, with this status for the caller.
-    pub(super) fn finish(&mut self, status: StatusCode) {
+    pub(super) fn finish(&mut self, status: StatusCode) -> Receipt {
         if let Some((_, _, call)) = &mut self.open {
             call.status = status.as_u16();
         }
-        self.write();
+        self.write()
     }
 
     /// The call failed, with this status for the caller.
-    pub(super) fn fail(&mut self, status: StatusCode, error: &str) {
+    pub(super) fn fail(&mut self, status: StatusCode, error: &str) -> Receipt {
         if let Some((_, _, call)) = &mut self.open {
             call.error = Some(error.to_owned());
         }
-        self.finish(status);
+        self.finish(status)
     }
 
-    fn write(&mut self) {
-        if let Some((permit, actor, mut call)) = self.open.take() {
-            call.duration_ms = millis(self.began.elapsed());
-            self.meters.in_flight.fetch_sub(1, Relaxed);
-            self.meters.record(&call);
-            permit.send(AuditEvent::new(actor, EventDetail::LlmInferenceCall(call)));
-        }
+    fn write(&mut self) -> Receipt {
+        let Some((permit, actor, mut call)) = self.open.take() else { return Receipt::default() };
+        call.duration_ms = millis(self.began.elapsed());
+        self.meters.in_flight.fetch_sub(1, Relaxed);
+        self.meters.record(&call);
+        permit.send(AuditEvent::new(actor, EventDetail::LlmInferenceCall(call)))
     }
 }
 
 impl Drop for Account {
     fn drop(&mut self) {
-        self.write();
+        // Nobody is there any more to wait for it.
+        drop(self.write());
     }
 }
 

@@ -155,7 +155,7 @@ impl Gateway {
     /// # Errors
     ///
     /// Forbidden; not found; invalid, naming the field; secret unavailable; not implemented; provider and provider
-    /// timeout; unavailable, when too much is in flight.
+    /// timeout; unavailable, when too much is in flight, or the audit trail cannot be written.
     pub async fn call(&self, who: &Principal, ask: Ask<'_>) -> Result<Answer> {
         let Ask { target, api, body, headers } = ask;
         // 1. Which Llm, and may the caller run it? Nothing of the body is judged before that, where the path names
@@ -178,22 +178,24 @@ impl Gateway {
         let streaming = api.streams() && request.as_ref().is_ok_and(ChatRequest::stream);
         let mut account = Account::new(permit, self.0.meters.of(&llm), who, &llm, streaming);
         // 3. The call itself. However it ends, also by the caller going away, the account is written.
-        match self.send(&llm, api, request, &headers, &mut account).await {
+        let (outcome, receipt) = match self.send(&llm, api, request, &headers, &mut account).await {
             Ok(Called::Whole { answer, bytes }) => {
                 account.sent(bytes);
-                account.finish(answer.status);
-                Ok(answer)
+                let receipt = account.finish(answer.status);
+                (Ok(answer), receipt)
             }
             Ok(Called::Refused { answer, why }) => {
-                account.fail(answer.status, &why);
-                Ok(answer)
+                let receipt = account.fail(answer.status, &why);
+                (Ok(answer), receipt)
             }
-            Ok(Called::Stream(stream)) => stream.begin(account, in_flight).await,
+            Ok(Called::Stream(stream)) => return stream.begin(account, in_flight).await,
             Err(error) => {
-                account.fail(status_of(&error), error.message());
-                Err(error)
+                let receipt = account.fail(status_of(&error), error.message());
+                (Err(error), receipt)
             }
-        }
+        };
+        receipt.kept().await?;
+        outcome
     }
 
     /// One Llm that `who` may run, by id or name.
@@ -339,7 +341,7 @@ impl Stream {
         let mut relay = Relay::new(self.provider, decoder, account, destination, in_flight);
         if let Err(why) = relay.first().await {
             let error = provider_error(&self.destination, &why);
-            relay.fail(status_of(&error), error.message());
+            relay.fail(status_of(&error), error.message()).kept().await?;
             return Err(error);
         }
         let mut answer = Answer::stream(relay);
