@@ -7,6 +7,7 @@
 use std::time::{Duration, Instant};
 
 use benches::process::Family;
+use jiff::Timestamp;
 use mcpctl_core::{
     resource::{Actor, AuditEvent, EventDetail, Id, InferenceCall, Login, TokenHash},
     store::{EventQuery, EventStore, SqlStore},
@@ -107,13 +108,21 @@ fn event(users: &[Actor], number: usize) -> AuditEvent {
 async fn read(store: &SqlStore, users: &[Actor]) {
     let page = |query: EventQuery| EventQuery { limit: 100, ..query };
     let text = |text: &str| Some(text.to_owned());
-    let oldest = store.events(&EventQuery { limit: usize::MAX, ..EventQuery::default() }).await;
-    let oldest = oldest.expect("events");
-    let (middle, last) = (oldest[oldest.len() / 2].clone(), oldest[oldest.len() - 500].clone());
-    drop(oldest);
+    let mut trail: Vec<(String, Timestamp)> = Vec::new();
+    loop {
+        let before = trail.last().map(|(id, _)| id.clone());
+        let events = store.events(&EventQuery { before, limit: 1000, ..EventQuery::default() }).await;
+        let events = events.expect("events");
+        if events.is_empty() {
+            break;
+        }
+        trail.extend(events.into_iter().map(|event| (event.id, event.at)));
+    }
+    let (_, middle) = trail[trail.len() / 2];
+    let (late_id, late) = trail[trail.len() - 500].clone();
     let queries = [
         ("all", EventQuery::default()),
-        ("all, the oldest page", EventQuery { before: Some(last.id.clone()), ..EventQuery::default() }),
+        ("all, the oldest page", EventQuery { before: Some(late_id), ..EventQuery::default() }),
         ("kind=login", EventQuery { kind: text("login"), ..EventQuery::default() }),
         ("kind=llm_inference_call", EventQuery { kind: text("llm_inference_call"), ..EventQuery::default() }),
         ("kind=denied (none)", EventQuery { kind: text("denied"), ..EventQuery::default() }),
@@ -124,16 +133,16 @@ async fn read(store: &SqlStore, users: &[Actor]) {
             EventQuery { user: users[3].user_id.as_deref().and_then(text), ..EventQuery::default() },
         ),
         ("user of none", EventQuery { user: text("nobody@example.com"), ..EventQuery::default() }),
-        ("since the middle", EventQuery { since: Some(middle.at), ..EventQuery::default() }),
-        ("until the middle", EventQuery { until: Some(middle.at), ..EventQuery::default() }),
-        ("until the beginning", EventQuery { until: Some(last.at), ..EventQuery::default() }),
+        ("since the middle", EventQuery { since: Some(middle), ..EventQuery::default() }),
+        ("until the middle", EventQuery { until: Some(middle), ..EventQuery::default() }),
+        ("until the beginning", EventQuery { until: Some(late), ..EventQuery::default() }),
         (
             "login until the middle",
-            EventQuery { kind: text("login"), until: Some(middle.at), ..EventQuery::default() },
+            EventQuery { kind: text("login"), until: Some(middle), ..EventQuery::default() },
         ),
         (
             "llm of 5 % until the beginning",
-            EventQuery { llm: text("llm-3"), until: Some(last.at), ..EventQuery::default() },
+            EventQuery { llm: text("llm-3"), until: Some(late), ..EventQuery::default() },
         ),
     ];
     println!("| page of 100 | events | ms |\n| --- | ---: | ---: |");
