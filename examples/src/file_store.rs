@@ -217,7 +217,7 @@ impl SessionStore for FileStore {
 
 #[async_trait]
 impl EventStore for FileStore {
-    async fn append(&self, events: &[AuditEvent]) -> Result<()> {
+    async fn append(&self, events: Arc<[AuditEvent]>) -> Result<()> {
         let events = events.to_vec();
         self.change(|document| {
             document.append(events);

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Parser, ValueEnum};
-use mcpctl_core::secret::SecretValue;
+use mcpctl_core::{audit::AuditMode, secret::SecretValue};
 
 /// Holds the catalogue of LLMs and the only copy of their keys; clients hold a token and call any LLM in the
 /// OpenAI format.
@@ -60,6 +60,10 @@ pub struct Config {
     #[arg(long, env = "MCPCTL_BODY_TIMEOUT", default_value = "60s", value_parser = parse_duration, hide = true)]
     pub body_timeout: Duration,
 
+    /// Whether an answer waits until its audit event is kept
+    #[arg(long, env = "MCPCTL_AUDIT", default_value = "buffered")]
+    pub audit: Audit,
+
     /// How log lines look; RUST_LOG sets how many there are
     #[arg(long, env = "MCPCTL_LOG_FORMAT", default_value = "text")]
     pub log_format: LogFormat,
@@ -101,6 +105,24 @@ impl Secrets {
         let read =
             |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty()).map(SecretValue::new);
         Self { admin_password: read("MCPCTL_ADMIN_PASSWORD"), master_key: read("MCPCTL_MASTER_KEY") }
+    }
+}
+
+/// Whether an answer waits until its audit event is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Audit {
+    /// It does not: a crash loses at most the last 100 ms of events
+    Buffered,
+    /// It does: no answer is complete before its event survives a crash
+    Strict,
+}
+
+impl From<Audit> for AuditMode {
+    fn from(audit: Audit) -> Self {
+        match audit {
+            Audit::Buffered => Self::Buffered,
+            Audit::Strict => Self::Strict,
+        }
     }
 }
 

@@ -38,8 +38,12 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>, announce: impl 
         None => format!("sqlite://{}", data_dir.join("mcpctl.db").display()),
     };
     let store = Arc::new(SqlStore::open(&url).await?);
-    let registry =
-        Registry::builder(store).master_key(key).max_staleness(config.max_staleness).open().await?;
+    let registry = Registry::builder(store)
+        .master_key(key)
+        .max_staleness(config.max_staleness)
+        .audit_mode(config.audit.into())
+        .open()
+        .await?;
     let admin = if registry.is_sealed() {
         None
     } else {

@@ -10,21 +10,11 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tests::{Api, Server, ServerOptions, eventually, postgres::Postgres, server::unique};
+use tests::{Api, Server, ServerOptions, chaos::Seeded, eventually, postgres::Postgres, server::unique};
 
 /// How many acknowledged writes there must be.
 const WRITES: usize = 200;
 const WRITERS: usize = 4;
-
-/// A generator of numbers that look random and are the same at every run.
-struct Seeded(u64);
-
-impl Seeded {
-    fn below(&mut self, most: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % most
-    }
-}
 
 /// What is known of one resource: what the server acknowledged last, and what it may have done since.
 #[derive(Clone, Debug, Default)]
@@ -187,7 +177,7 @@ async fn verify(admin: &Api, ledger: &Ledger) {
 }
 
 async fn kill_in_a_loop(options: ServerOptions, seed: u64) -> Server {
-    let mut random = Seeded(seed);
+    let mut random = Seeded::new(seed);
     let mut server = Server::start_with(options).await;
     let admin = server.login_admin().await;
     let (ledger, done) = (Ledger::default(), Arc::new(AtomicUsize::new(0)));

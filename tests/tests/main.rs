@@ -3,6 +3,7 @@
 mod access;
 mod architecture;
 mod audit;
+mod audit_modes;
 mod auth;
 mod cluster;
 mod connections;

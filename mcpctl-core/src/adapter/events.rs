@@ -121,13 +121,17 @@ impl EventStream {
         }
         self.summary.error.get_or_insert_with(|| message.to_owned());
         let mut event = Vec::new();
-        match self.flavour {
-            Flavour::Messages => failure::anthropic_error_event(&mut event, message, error_type),
-            Flavour::Responses => response_error(&mut event, message, error_type, None),
-        }
+        self.write_error(message, error_type, &mut event);
         out.push(event.into());
         self.done = true;
         self.begun = Vec::new();
+    }
+
+    pub(super) fn write_error(&self, message: &str, error_type: &str, out: &mut Vec<u8>) {
+        match self.flavour {
+            Flavour::Messages => failure::anthropic_error_event(out, message, error_type),
+            Flavour::Responses => response_error(out, message, error_type, None),
+        }
     }
 
     pub(super) fn is_done(&self) -> bool {

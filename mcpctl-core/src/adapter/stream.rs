@@ -4,6 +4,7 @@ use super::{
     DecodeContext, Summary,
     anthropic::AnthropicStream,
     events::{EventStream, Flavour},
+    failure,
     inbound::InboundStream,
     openai::OpenAiStream,
 };
@@ -72,6 +73,17 @@ impl StreamDecoder {
             Kind::Events(stream) => stream.fail(message, error_type, out),
             Kind::Inbound(stream) => stream.fail(message, error_type, out),
         }
+    }
+
+    /// An error in the caller's format, in place of an end that was decoded and has not been sent.
+    pub fn error_for_end(&mut self, message: &str, error_type: &str) -> Bytes {
+        let mut out = Vec::new();
+        match &mut self.0 {
+            Kind::OpenAi(_) | Kind::Anthropic(_) => failure::error_frame(&mut out, message, error_type, None),
+            Kind::Events(stream) => stream.write_error(message, error_type, &mut out),
+            Kind::Inbound(stream) => stream.write_error(message, error_type, &mut out),
+        }
+        out.into()
     }
 
     /// Whether the end is out: the provider's connection is of no more use to this answer.

@@ -31,9 +31,10 @@ impl MeasuredSink {
 
 #[async_trait]
 impl AuditSink for MeasuredSink {
-    async fn append(&self, events: &[AuditEvent]) -> Result<()> {
+    async fn append(&self, events: Arc<[AuditEvent]>) -> Result<()> {
+        let count = events.len();
         self.meters.writes.measure(self.sink.append(events)).await?;
-        self.meters.events.fetch_add(events.len() as u64, Relaxed);
+        self.meters.events.fetch_add(count as u64, Relaxed);
         Ok(())
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 pub(crate) use measured::{AuditMeters, MeasuredSink};
-pub use queue::{AuditPermit, AuditQueue};
+pub use queue::{AuditMode, AuditPermit, AuditQueue, Receipt};
 
 use crate::{
     error::Result,
@@ -19,13 +19,13 @@ use crate::{
 /// Where audit events go.
 #[async_trait]
 pub trait AuditSink: Send + Sync + 'static {
-    /// Keeps events, all or none. After an error the same events come again, so one that is there already
+    /// Keeps events, all or none; once this returns, they survive the end of the process. After an error the same events come again, so one that is there already
     /// must be left alone.
     ///
     /// # Errors
     ///
     /// Any: the queue tries again until it succeeds.
-    async fn append(&self, events: &[AuditEvent]) -> Result<()>;
+    async fn append(&self, events: Arc<[AuditEvent]>) -> Result<()>;
 }
 
 /// The sink that keeps events in a store.
@@ -33,7 +33,7 @@ pub struct StoreSink(pub Arc<dyn Storage>);
 
 #[async_trait]
 impl AuditSink for StoreSink {
-    async fn append(&self, events: &[AuditEvent]) -> Result<()> {
+    async fn append(&self, events: Arc<[AuditEvent]>) -> Result<()> {
         EventStore::append(&*self.0, events).await
     }
 }

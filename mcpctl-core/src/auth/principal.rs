@@ -41,10 +41,10 @@ impl Principal {
     /// The principal as the audit trail names it.
     pub fn actor(&self) -> Actor {
         Actor {
-            user_id: self.user_id.as_ref().map(ToString::to_string),
-            user: Some(self.name.to_string()),
-            token_sha: self.token.map(TokenHash::to_hex),
-            request_id: self.request_id.as_ref().map(ToString::to_string),
+            user_id: self.user_id.as_ref().map(Id::shared),
+            user: Some(self.name.clone()),
+            token_sha: self.token,
+            request_id: self.request_id.clone(),
         }
     }
 }

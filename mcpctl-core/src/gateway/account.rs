@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     adapter::Summary,
-    audit::AuditPermit,
+    audit::{AuditPermit, Receipt},
     auth::Principal,
     registry::LlmEntry,
     resource::{Actor, AuditEvent, EventDetail, InferenceCall},
@@ -46,15 +46,7 @@ impl Account {
         streaming: bool,
     ) -> Self {
         meters.in_flight.fetch_add(1, Relaxed);
-        let call = InferenceCall {
-            llm_name: llm.name.clone(),
-            llm_id: llm.id.to_string(),
-            model: llm.spec.model.clone(),
-            ty: llm.spec.ty.as_str().to_owned(),
-            streaming,
-            status: CLIENT_CLOSED,
-            ..InferenceCall::default()
-        };
+        let call = InferenceCall { streaming, status: CLIENT_CLOSED, ..llm.call.clone() };
         let times = Times::default();
         Self { began: Instant::now(), meters, times, span: None, open: Some((permit, who.actor(), call)) }
     }
@@ -75,9 +67,9 @@ impl Account {
             span.model(model);
         }
         if let Some((_, _, call)) = &mut self.open
-            && call.model != model
+            && *call.model != *model
         {
-            call.model = model.to_owned();
+            call.model = model.into();
         }
     }
 
@@ -114,39 +106,44 @@ impl Account {
         }
     }
 
+    /// Whether the end of the answer has to wait until the event is kept.
+    pub(super) fn is_strict(&self) -> bool {
+        self.open.as_ref().is_some_and(|(permit, ..)| permit.is_strict())
+    }
+
     /// The call is over, with this status for the caller.
-    pub(super) fn finish(&mut self, status: StatusCode) {
+    pub(super) fn finish(&mut self, status: StatusCode) -> Receipt {
         if let Some((_, _, call)) = &mut self.open {
             call.status = status.as_u16();
         }
-        self.write();
+        self.write()
     }
 
     /// The call failed, with this status for the caller.
-    pub(super) fn fail(&mut self, status: StatusCode, error: &str) {
+    pub(super) fn fail(&mut self, status: StatusCode, error: &str) -> Receipt {
         if let Some((_, _, call)) = &mut self.open {
             call.error = Some(error.to_owned());
         }
-        self.finish(status);
+        self.finish(status)
     }
 
-    fn write(&mut self) {
-        if let Some((permit, actor, mut call)) = self.open.take() {
-            self.times.end = self.began.elapsed();
-            call.duration_ms = millis(self.times.end);
-            self.meters.in_flight.fetch_sub(1, Relaxed);
-            self.meters.record(&call, self.times);
-            if let Some(span) = self.span.take() {
-                span.end(&call, self.times.first_byte);
-            }
-            permit.send(AuditEvent::new(actor, EventDetail::LlmInferenceCall(call)));
+    fn write(&mut self) -> Receipt {
+        let Some((permit, actor, mut call)) = self.open.take() else { return Receipt::default() };
+        self.times.end = self.began.elapsed();
+        call.duration_ms = millis(self.times.end);
+        self.meters.in_flight.fetch_sub(1, Relaxed);
+        self.meters.record(&call, self.times);
+        if let Some(span) = self.span.take() {
+            span.end(&call, self.times.first_byte);
         }
+        permit.send(AuditEvent::new(actor, EventDetail::LlmInferenceCall(call)))
     }
 }
 
 impl Drop for Account {
     fn drop(&mut self) {
-        self.write();
+        // Nobody is there any more to wait for it.
+        drop(self.write());
     }
 }
 

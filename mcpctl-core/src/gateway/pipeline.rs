@@ -163,7 +163,8 @@ impl Gateway {
     /// # Errors
     ///
     /// Forbidden; not found; invalid, naming the field; secret unavailable; not implemented; provider and provider
-    /// timeout; rate limited, at the Llm's limit of calls in flight; unavailable, at the server's.
+    /// timeout; rate limited, at the Llm's limit of calls in flight; unavailable, at the server's, or when the audit
+    /// trail cannot be written.
     pub async fn call(&self, who: &Principal, ask: Ask<'_>) -> Result<Answer> {
         let Ask { target, api, body, headers } = ask;
         // 1. Which Llm, and may the caller run it? Nothing of the body is judged before that, where the path names
@@ -190,27 +191,29 @@ impl Gateway {
             Ok(places) => places,
             Err(error) => {
                 meters.shed.fetch_add(1, Relaxed);
-                account.fail(status_of(&error), error.message());
+                account.fail(status_of(&error), error.message()).kept().await?;
                 return Err(error);
             }
         };
         // 4. The call itself.
-        match self.send(&llm, api, request, &headers, &mut account).await {
+        let (outcome, receipt) = match self.send(&llm, api, request, &headers, &mut account).await {
             Ok(Called::Whole { answer, bytes }) => {
                 account.sent(bytes);
-                account.finish(answer.status);
-                Ok(answer)
+                let receipt = account.finish(answer.status);
+                (Ok(answer), receipt)
             }
             Ok(Called::Refused { answer, why }) => {
-                account.fail(answer.status, &why);
-                Ok(answer)
+                let receipt = account.fail(answer.status, &why);
+                (Ok(answer), receipt)
             }
-            Ok(Called::Stream(stream)) => stream.begin(account, places).await,
+            Ok(Called::Stream(stream)) => return stream.begin(account, places).await,
             Err(error) => {
-                account.fail(status_of(&error), error.message());
-                Err(error)
+                let receipt = account.fail(status_of(&error), error.message());
+                (Err(error), receipt)
             }
-        }
+        };
+        receipt.kept().await?;
+        outcome
     }
 
     /// One Llm that `who` may run, by id or name.
@@ -362,7 +365,7 @@ impl Stream {
         let mut relay = Relay::new(self.provider, decoder, account, destination, places);
         if let Err(why) = relay.first().await {
             let error = provider_error(&self.destination, &why);
-            relay.fail(status_of(&error), error.message());
+            relay.fail(status_of(&error), error.message()).kept().await?;
             return Err(error);
         }
         let mut answer = Answer::stream(relay);

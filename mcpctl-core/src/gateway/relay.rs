@@ -19,7 +19,7 @@ use super::{
     destination::Destination,
     transport::{ProviderBody, describe},
 };
-use crate::adapter::StreamDecoder;
+use crate::{adapter::StreamDecoder, audit::Receipt, error::Result};
 
 /// Pieces that are there already are joined up to this many bytes: decoding and sending cost by the piece.
 const JOINED: usize = 16 * 1024;
@@ -36,6 +36,8 @@ pub(super) struct Relay {
     /// Scratch space of the decoder.
     decoded: Vec<Bytes>,
     account: Account,
+    /// In strict mode, at the end: whether the event is kept.
+    kept: Option<Pin<Box<dyn Future<Output = Result<()>> + Send>>>,
     /// Fires when the provider has been silent for too long. It is set anew when it fires, not at every read.
     idle: Pin<Box<Sleep>>,
     last_read: Instant,
@@ -58,6 +60,7 @@ impl Relay {
             ready: VecDeque::new(),
             decoded: Vec::new(),
             account,
+            kept: None,
             idle: Box::pin(tokio::time::sleep(destination.timeout)),
             last_read: Instant::now(),
             destination,
@@ -84,20 +87,23 @@ impl Relay {
     }
 
     /// The answer never began.
-    pub(super) fn fail(mut self, status: StatusCode, why: &str) {
+    pub(super) fn fail(mut self, status: StatusCode, why: &str) -> Receipt {
         self.provider = None;
-        self.account.fail(status, why);
+        self.account.fail(status, why)
     }
 
     /// The next bytes for the caller; `None` at the end.
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         loop {
+            if self.provider.is_none() && self.ready.len() <= 1 {
+                ready!(self.poll_kept(cx));
+            }
             if let Some(bytes) = self.ready.pop_front() {
                 self.account.streamed(&bytes);
                 return Poll::Ready(Some(bytes));
             }
             if self.provider.is_none() {
-                self.account.finish(StatusCode::OK);
+                drop(self.account.finish(StatusCode::OK));
                 return Poll::Ready(None);
             }
             match ready!(self.poll_read(cx)) {
@@ -113,6 +119,25 @@ impl Relay {
                 }
             }
         }
+    }
+
+    /// In strict mode, writes the event before the last piece leaves, and waits until it is kept. The caller gets
+    /// an error in place of that piece when it is not.
+    fn poll_kept(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.account.is_strict() {
+            if let Some(last) = self.ready.front() {
+                self.account.sent(last.len());
+            }
+            self.kept = Some(Box::pin(self.account.finish(StatusCode::OK).kept()));
+        }
+        let Some(kept) = &mut self.kept else { return Poll::Ready(()) };
+        let outcome = ready!(kept.as_mut().poll(cx));
+        self.kept = None;
+        if let Err(error) = outcome {
+            self.ready.clear();
+            self.ready.push_back(self.decoder.error_for_end(error.message(), "server_error"));
+        }
+        Poll::Ready(())
     }
 
     fn take(&mut self, bytes: Bytes) {

@@ -57,10 +57,10 @@ impl Registry {
         let email = email.trim().to_lowercase();
         let record = |result: &str, user: Option<&Object>| {
             let actor = Actor {
-                user_id: user.map(|user| user.id.to_string()),
-                user: user.map(|user| user.name.clone()),
+                user_id: user.map(|user| user.id.shared()),
+                user: user.map(|user| user.name.as_str().into()),
                 token_sha: None,
-                request_id: origin.request_id.map(str::to_owned),
+                request_id: origin.request_id.map(Into::into),
             };
             AuditEvent::new(
                 actor,

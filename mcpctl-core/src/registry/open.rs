@@ -14,7 +14,7 @@ use tokio::sync::Mutex;
 
 use super::Snapshot;
 use crate::{
-    audit::{AuditMeters, AuditQueue, AuditSink, MeasuredSink, StoreSink},
+    audit::{AuditMeters, AuditMode, AuditQueue, AuditSink, MeasuredSink, StoreSink},
     auth::{LoginLimiter, Passwords, Principal},
     error::{Error, ErrorKind, Result},
     rbac::Grants,
@@ -63,6 +63,7 @@ pub struct RegistryBuilder {
     store: Arc<dyn Storage>,
     keyring: Option<Keyring>,
     sink: Option<Arc<dyn AuditSink>>,
+    audit_mode: AuditMode,
     max_staleness: Duration,
     session_lifetime: Duration,
     poll_interval: Duration,
@@ -94,6 +95,13 @@ impl RegistryBuilder {
     #[must_use]
     pub fn audit_sink(mut self, sink: Arc<dyn AuditSink>) -> Self {
         self.sink = Some(sink);
+        self
+    }
+
+    /// Whether answers wait until their audit events are kept. The default is that they do not.
+    #[must_use]
+    pub fn audit_mode(mut self, mode: AuditMode) -> Self {
+        self.audit_mode = mode;
         self
     }
 
@@ -141,7 +149,10 @@ impl RegistryBuilder {
             None => Arc::new(StoreSink(self.store.clone())),
         };
         let inner = Arc::new(Inner {
-            audit: AuditQueue::start(Arc::new(MeasuredSink::new(sink, meters.audit.clone()))),
+            audit: AuditQueue::start(
+                Arc::new(MeasuredSink::new(sink, meters.audit.clone())),
+                self.audit_mode,
+            ),
             plaintext: PlaintextBackend::new(self.store.clone(), keyring),
             passwords: Passwords::new()?,
             limiter: LoginLimiter::new(),
@@ -170,6 +181,7 @@ impl Registry {
             store,
             keyring: None,
             sink: None,
+            audit_mode: AuditMode::default(),
             max_staleness: Duration::from_secs(60),
             session_lifetime: Duration::from_secs(30 * 24 * 3600),
             poll_interval: Duration::from_millis(250),

@@ -70,7 +70,7 @@ impl Registry {
         let data = self.read_values(&secret).await?;
         let reveal = Reveal { name: secret.name.clone(), resource_id: secret.id.to_string() };
         let event = AuditEvent::new(who.actor(), EventDetail::SecretReveal(reveal));
-        crate::store::EventStore::append(&*self.inner.store, &[event]).await?;
+        crate::store::EventStore::append(&*self.inner.store, [event].into()).await?;
         Ok((secret, data))
     }
 

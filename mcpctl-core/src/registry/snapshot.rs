@@ -10,7 +10,9 @@ use tokio::sync::OnceCell;
 use crate::{
     error::Result,
     rbac::Policy,
-    resource::{Id, Kind, LlmSpec, Object, RbacSpec, Revision, Session, TokenHash, kinds, now},
+    resource::{
+        Id, InferenceCall, Kind, LlmSpec, Object, RbacSpec, Revision, Session, TokenHash, kinds, now,
+    },
     secret::SecretValue,
     store::{Changes, ObjectChange, SessionChange, Storage},
 };
@@ -42,6 +44,8 @@ pub struct LlmEntry {
     pub spec: LlmSpec,
     /// The versions of the Llm and of its Secret that this was made from.
     made_from: (i64, Option<i64>),
+    /// The beginning of the audit event of every call: what is the same in all of them, shared.
+    pub(crate) call: InferenceCall,
     /// The provider's key, once it has been resolved.
     pub(super) key: OnceCell<Arc<SecretValue>>,
     /// Whether resolving the key ahead of the first request has failed.
@@ -180,11 +184,19 @@ impl Snapshot {
                 Some(entry) if entry.made_from == made_from => entry.clone(),
                 _ => {
                     let (id, name) = (object.id.clone(), object.name.clone());
+                    let call = InferenceCall {
+                        llm_name: name.as_str().into(),
+                        llm_id: id.shared(),
+                        model: spec.model.as_str().into(),
+                        ty: spec.ty.as_str().into(),
+                        ..InferenceCall::default()
+                    };
                     Arc::new(LlmEntry {
                         id,
                         name,
                         spec,
                         made_from,
+                        call,
                         key: OnceCell::new(),
                         is_key_missing: AtomicBool::new(false),
                     })

@@ -1,9 +1,17 @@
 //! Audit events: what happened, who did it, and how it ended. Never a secret value.
 
+use std::{
+    borrow::Cow,
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::now;
+use super::{TokenHash, now};
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,22 +29,22 @@ pub struct AuditEvent {
     pub actor: Actor,
 }
 
-/// Who did something, and in which request.
+/// Who did something, and in which request. Texts are shared with what is known of them: a clone copies none.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Actor {
     /// The user's id.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub user_id: Option<String>,
+    pub user_id: Option<Arc<str>>,
     /// The user's e-mail address at that time.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub user: Option<String>,
-    /// The SHA-256 of the token, in hexadecimal.
+    pub user: Option<Arc<str>>,
+    /// The SHA-256 of the token; written in hexadecimal.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub token_sha: Option<String>,
+    pub token_sha: Option<TokenHash>,
     /// The request's id.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub request_id: Option<String>,
+    pub request_id: Option<Arc<str>>,
 }
 
 /// What happened.
@@ -60,14 +68,14 @@ pub enum EventDetail {
 #[serde(rename_all = "camelCase")]
 pub struct InferenceCall {
     /// The Llm's name.
-    pub llm_name: String,
+    pub llm_name: Arc<str>,
     /// The Llm's id.
-    pub llm_id: String,
+    pub llm_id: Arc<str>,
     /// The model asked of the provider.
-    pub model: String,
+    pub model: Arc<str>,
     /// The provider's type.
     #[serde(rename = "type")]
-    pub ty: String,
+    pub ty: Cow<'static, str>,
     /// Whether a stream was asked for.
     pub streaming: bool,
     /// From the request's arrival to the answer's end, in milliseconds.
@@ -143,12 +151,39 @@ pub struct Reveal {
     pub resource_id: String,
 }
 
+/// The id of an event that ends at `at`: a UUID of version 7. Where its format wants random bits, it has a count and
+/// then bits that are random for this process alone: an id need not be hard to guess, and asking the system for
+/// random bits would cost each call more than the rest of its event.
+fn new_id(at: Timestamp) -> String {
+    static PROCESS: LazyLock<[u8; 6]> = LazyLock::new(crate::random::bytes);
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let [p, q, r, s, t, u] = *PROCESS;
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let byte = |shift: u32| {
+        let [.., lowest] = (count >> shift).to_be_bytes();
+        lowest
+    };
+    // The version takes the first four bits, and the variant two of the third byte: 26 are the count's.
+    let bytes = [byte(22) & 0x0f, byte(14), byte(8) & 0x3f, byte(0), p, q, r, s, t, u];
+    let millis = u64::try_from(at.as_millisecond()).unwrap_or_default();
+    uuid::Builder::from_unix_timestamp_millis(millis, &bytes).into_uuid().to_string()
+}
+
+impl InferenceCall {
+    /// The `kind` of its events.
+    pub const KIND: &'static str = "llm_inference_call";
+}
+
 impl AuditEvent {
     /// An event that ends now. Long text in it is cut, with a mark.
     pub fn new(actor: Actor, mut detail: EventDetail) -> Self {
         match &mut detail {
             EventDetail::LlmInferenceCall(call) => {
-                cut(&mut call.model);
+                if is_long(&call.model) {
+                    let mut model = call.model.to_string();
+                    cut(&mut model);
+                    call.model = model.into();
+                }
                 call.error.as_mut().map(cut);
                 call.finish_reason.as_mut().map(cut);
             }
@@ -157,13 +192,14 @@ impl AuditEvent {
             // Names that passed validation are short.
             EventDetail::ResourceChange(_) | EventDetail::SecretReveal(_) => {}
         }
-        Self { id: uuid::Uuid::now_v7().to_string(), at: now(), detail, actor }
+        let at = now();
+        Self { id: new_id(at), at, detail, actor }
     }
 
     /// The `kind`, as written.
     pub fn kind(&self) -> &'static str {
         match &self.detail {
-            EventDetail::LlmInferenceCall(_) => "llm_inference_call",
+            EventDetail::LlmInferenceCall(_) => InferenceCall::KIND,
             EventDetail::ResourceChange(_) => "resource_change",
             EventDetail::Login(_) => "login",
             EventDetail::Denied(_) => "denied",
@@ -181,12 +217,36 @@ impl AuditEvent {
     }
 }
 
-/// Cuts `text` to 1,000 bytes, with a mark where something is missing.
+/// The longest text in an event, in bytes.
+const LONGEST: usize = 1000;
+
+fn is_long(text: &str) -> bool {
+    text.len() > LONGEST
+}
+
+/// Cuts what is too long of `text`, with a mark where something is missing.
 fn cut(text: &mut String) {
-    const MOST: usize = 1000;
-    if text.len() > MOST {
-        let end = text.floor_char_boundary(MOST);
+    if is_long(text) {
+        let end = text.floor_char_boundary(LONGEST);
         text.truncate(end);
         text.push('…');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_uuids_of_version_7_in_the_order_they_were_made() {
+        let at = now();
+        let ids: Vec<String> = (0..10_000).map(|_| new_id(at)).collect();
+        assert!(ids.is_sorted_by(|a, b| a < b));
+        for id in &ids {
+            let id = uuid::Uuid::parse_str(id).unwrap();
+            assert_eq!((id.get_version_num(), id.get_variant()), (7, uuid::Variant::RFC4122));
+            let (seconds, nanos) = id.get_timestamp().unwrap().to_unix();
+            assert_eq!(seconds * 1000 + u64::from(nanos / 1_000_000), at.as_millisecond() as u64);
+        }
     }
 }

@@ -1,61 +1,60 @@
 //! Ids and names.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-/// A CUID: `c` and 24 lower-case letters or digits. Made by us, at random, never reused.
+/// A CUID: `c` and 24 lower-case letters or digits. Made by us, at random, never reused. Clones share its text.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Id([u8; LENGTH]);
+pub struct Id(Arc<str>);
 
-const LENGTH: usize = 25;
 const ALPHABET: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
 
 impl Id {
     /// A new id, from the operating system's random numbers.
     pub fn random() -> Self {
-        let mut text = [b'c'; LENGTH];
-        let mut places = text.iter_mut().skip(1);
-        let mut place = places.next();
-        while place.is_some() {
+        let mut text = String::with_capacity(25);
+        text.push('c');
+        while text.len() < 25 {
             for byte in crate::random::bytes::<32>() {
                 // 252 is the largest multiple of 36 in a byte: above it, letters would be more likely than others.
-                if byte < 252
-                    && let Some(letter) = ALPHABET.get(usize::from(byte) % ALPHABET.len())
-                    && let Some(free) = place.take()
-                {
-                    *free = *letter;
-                    place = places.next();
+                if byte < 252 && text.len() < 25 {
+                    text.extend(
+                        ALPHABET.get(usize::from(byte) % ALPHABET.len()).map(|letter| char::from(*letter)),
+                    );
                 }
             }
         }
-        Self(text)
+        Self(text.into())
     }
 
     /// Reads an id; `None` when `text` is not of its form.
     pub fn parse(text: &str) -> Option<Self> {
-        let text: [u8; LENGTH] = text.as_bytes().try_into().ok()?;
-        let (first, rest) = text.split_first()?;
-        (*first == b'c' && rest.iter().all(|byte| ALPHABET.contains(byte))).then_some(Self(text))
+        let body = text.strip_prefix('c')?;
+        (body.len() == 24 && body.bytes().all(|byte| ALPHABET.contains(&byte))).then(|| Self(text.into()))
     }
 
     /// The id as text.
     pub fn as_str(&self) -> &str {
-        // Letters and digits, so it always is.
-        std::str::from_utf8(&self.0).unwrap_or_default()
+        &self.0
+    }
+
+    /// The id's text, shared with it.
+    pub fn shared(&self) -> Arc<str> {
+        self.0.clone()
     }
 }
 
 impl fmt::Display for Id {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        f.write_str(&self.0)
     }
 }
 
 impl fmt::Debug for Id {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        f.write_str(&self.0)
     }
 }
 

@@ -104,7 +104,7 @@ impl SessionStore for Measured {
 
 #[async_trait]
 impl EventStore for Measured {
-    async fn append(&self, events: &[AuditEvent]) -> Result<()> {
+    async fn append(&self, events: Arc<[AuditEvent]>) -> Result<()> {
         self.meters.append.measure(self.store.append(events)).await
     }
 

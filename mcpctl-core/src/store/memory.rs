@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use async_trait::async_trait;
@@ -236,8 +236,8 @@ impl SessionStore for MemoryStore {
 
 #[async_trait]
 impl EventStore for MemoryStore {
-    async fn append(&self, events: &[AuditEvent]) -> Result<()> {
-        self.state().append(events);
+    async fn append(&self, events: Arc<[AuditEvent]>) -> Result<()> {
+        self.state().append(&events);
         Ok(())
     }
 

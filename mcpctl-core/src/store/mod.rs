@@ -13,6 +13,8 @@ mod memory;
 mod sql;
 mod txn;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 
@@ -85,7 +87,9 @@ pub trait SessionStore: Send + Sync + 'static {
 #[async_trait]
 pub trait EventStore: Send + Sync + 'static {
     /// Adds events, all or none. An event whose id is there already is left as it is.
-    async fn append(&self, events: &[AuditEvent]) -> Result<()>;
+    ///
+    /// Once this returns, the events survive the end of the process.
+    async fn append(&self, events: Arc<[AuditEvent]>) -> Result<()>;
 
     /// The events that `query` asks for, newest (greatest id) first.
     async fn events(&self, query: &EventQuery) -> Result<Vec<AuditEvent>>;

@@ -53,7 +53,7 @@ async fn append_is_quick(store: &dyn Storage) {
     let event = || AuditEvent::new(Actor::default(), detail.clone());
     let events: Vec<_> = std::iter::repeat_with(event).take(1000).collect();
     let began = Instant::now();
-    store.append(&events).await.unwrap();
+    store.append(events.into()).await.unwrap();
     println!("1,000 events appended in {:?}", began.elapsed());
     assert!(began.elapsed().as_secs() < 2);
 }

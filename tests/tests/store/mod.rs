@@ -3,6 +3,7 @@
 mod conformance;
 mod faults;
 mod sqlite;
+mod upgrade;
 
 use std::sync::Arc;
 

@@ -362,12 +362,16 @@ impl Chunks {
         self.fail(&message, "api_error", out);
     }
 
+    pub(super) fn write_error(&mut self, message: &str, error_type: &str, out: &mut Vec<u8>) {
+        self.writer.error(message, error_type, out);
+    }
+
     pub(super) fn fail(&mut self, message: &str, error_type: &str, out: &mut Vec<u8>) {
         if self.done {
             return;
         }
         self.error = Some(message.to_owned());
-        self.writer.error(message, error_type, out);
+        self.write_error(message, error_type, out);
         self.done = true;
         self.waiting = VecDeque::new();
     }

@@ -39,6 +39,10 @@ impl InboundStream {
         self.go_on(out);
     }
 
+    pub(in crate::adapter) fn write_error(&mut self, message: &str, error_type: &str, out: &mut Vec<u8>) {
+        self.chunks.write_error(message, error_type, out);
+    }
+
     pub(in crate::adapter) fn is_done(&self) -> bool {
         self.chunks.is_done()
     }

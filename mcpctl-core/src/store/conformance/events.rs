@@ -7,7 +7,8 @@ use jiff::{Span, Timestamp};
 use super::{Storage, Txn, committed, refused};
 use crate::{
     resource::{
-        Actor, AuditEvent, Change, Denial, EventDetail, Id, InferenceCall, Login, Reveal, kinds, now,
+        Actor, AuditEvent, Change, Denial, EventDetail, Id, InferenceCall, Login, Reveal, TokenHash, kinds,
+        now,
     },
     store::{Condition, EventQuery},
 };
@@ -33,14 +34,14 @@ fn all() -> EventQuery {
 /// Events of every kind are read as they were written, the greatest id first, whenever they were written.
 pub async fn come_back_newest_first(store: Arc<dyn Storage>) {
     let actor = Actor {
-        user_id: Some(Id::random().to_string()),
+        user_id: Some(Id::random().shared()),
         user: Some("a@b.example".into()),
-        token_sha: Some("ab".repeat(32)),
+        token_sha: Some(TokenHash::of("token")),
         request_id: Some("request".into()),
     };
     let call = InferenceCall {
         llm_name: "gpt".into(),
-        llm_id: Id::random().to_string(),
+        llm_id: Id::random().shared(),
         streaming: true,
         status: 499,
         duration_ms: u64::MAX,
@@ -72,9 +73,9 @@ pub async fn come_back_newest_first(store: Arc<dyn Storage>) {
     // The newest first into the store: the order of writing is no order.
     events.reverse();
     let (newer, older) = events.split_at(2);
-    store.append(newer).await.unwrap();
-    store.append(older).await.unwrap();
-    store.append(&[]).await.unwrap();
+    store.append(newer.into()).await.unwrap();
+    store.append(older.into()).await.unwrap();
+    store.append([].into()).await.unwrap();
     assert_eq!(store.events(&all()).await.unwrap(), events);
     assert_eq!(store.revision().await.unwrap(), 0, "events alone are no change");
 }
@@ -88,7 +89,10 @@ pub async fn are_found_by_every_filter(store: Arc<dyn Storage>) {
     for number in 0..60 {
         let name = ["gpt", "claude", "user"].into_iter().cycle().nth(number).unwrap_or_default().to_owned();
         let detail = match number % 5 {
-            0 => EventDetail::LlmInferenceCall(InferenceCall { llm_name: name, ..InferenceCall::default() }),
+            0 => EventDetail::LlmInferenceCall(InferenceCall {
+                llm_name: name.into(),
+                ..InferenceCall::default()
+            }),
             1 | 2 => EventDetail::ResourceChange(Change {
                 action: "create".into(),
                 resource: if number % 5 == 1 { "llms" } else { "secrets" }.into(),
@@ -101,13 +105,13 @@ pub async fn are_found_by_every_filter(store: Arc<dyn Storage>) {
             _ => EventDetail::Denied(Denial { permission: "p".into() }),
         };
         let user_at =
-            |step: usize| users.iter().cycle().nth(number / step).copied().flatten().map(str::to_owned);
+            |step: usize| users.iter().cycle().nth(number / step).copied().flatten().map(Into::into);
         let actor = Actor { user_id: user_at(1), user: user_at(7), ..Actor::default() };
         // Times that do not grow with the ids: clocks are set back.
         let at = later(i64::try_from(number).unwrap() * 37 % 60);
         events.push(AuditEvent { id: id(number), at, detail, actor });
     }
-    store.append(&events).await.unwrap();
+    store.append(events.clone().into()).await.unwrap();
 
     let texts =
         |texts: &[&str]| texts.iter().map(|text| Some((*text).to_owned())).chain([None]).collect::<Vec<_>>();
@@ -138,7 +142,7 @@ pub async fn are_found_by_every_filter(store: Arc<dyn Storage>) {
 /// `before` goes on where the last page ended, with no event twice or left out.
 pub async fn are_read_in_pages(store: Arc<dyn Storage>) {
     let events: Vec<_> = (0..1000).map(|number| denial(&id(number))).collect();
-    store.append(&events).await.unwrap();
+    store.append(events.clone().into()).await.unwrap();
     let mut read = Vec::new();
     let mut query = EventQuery { limit: 300, ..EventQuery::default() };
     loop {
@@ -160,10 +164,10 @@ pub async fn are_appended_once(store: Arc<dyn Storage>) {
         let detail = EventDetail::Login(Login { email: "x".into(), result: "ok".into() });
         AuditEvent { detail, ..denial(id) }
     };
-    store.append(std::slice::from_ref(&first)).await.unwrap();
+    store.append([first.clone()].into()).await.unwrap();
     let second = other(&id(2));
-    store.append(&[other(&id(1)), second.clone(), denial(&id(2))]).await.unwrap();
-    store.append(&[first.clone(), second.clone()]).await.unwrap();
+    store.append([other(&id(1)), second.clone(), denial(&id(2))].into()).await.unwrap();
+    store.append([first.clone(), second.clone()].into()).await.unwrap();
     let txn = Txn { events: vec![other(&id(1))], ..Txn::default() };
     committed(&*store, txn).await;
     assert_eq!(store.events(&all()).await.unwrap(), [second, first]);

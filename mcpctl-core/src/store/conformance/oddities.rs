@@ -39,7 +39,7 @@ pub async fn any_text_is_kept(store: Arc<dyn Storage>) {
         let detail = EventDetail::Login(Login { email: text.into(), result: text.into() });
         let actor = Actor { user: Some("u".into()), user_id: Some(text.into()), ..Actor::default() };
         let event = AuditEvent { detail, actor, ..denial(&format!("{number}")) };
-        store.append(std::slice::from_ref(&event)).await.unwrap();
+        store.append([event.clone()].into()).await.unwrap();
         let query = EventQuery { user: Some(text.into()), limit: 10, ..EventQuery::default() };
         assert_eq!(store.events(&query).await.unwrap(), [event], "{text:?}");
     }
@@ -66,7 +66,7 @@ pub async fn large_specs_are_kept(store: Arc<dyn Storage>) {
     assert_eq!(store.value(&key).await.unwrap().as_ref(), Some(&text));
     let detail = EventDetail::Login(Login { email: start(100_000), result: "refused".into() });
     let event = AuditEvent { detail, ..denial("1") };
-    store.append(std::slice::from_ref(&event)).await.unwrap();
+    store.append([event.clone()].into()).await.unwrap();
     let query = EventQuery { user: Some(key), limit: 10, ..EventQuery::default() };
     assert_eq!(store.events(&query).await.unwrap(), [event]);
 }
@@ -103,7 +103,7 @@ pub async fn times_are_kept_to_the_microsecond(store: Arc<dyn Storage>) {
         committed(&*store, writes([Write::PutSession(session.clone())])).await;
         assert_eq!(store.session(session.token).await.unwrap(), Some(session));
         let event = AuditEvent { at: time, ..denial(&number.to_string()) };
-        store.append(std::slice::from_ref(&event)).await.unwrap();
+        store.append([event.clone()].into()).await.unwrap();
         let query = EventQuery { since: Some(time), limit: 1, ..EventQuery::default() };
         assert_eq!(store.events(&query).await.unwrap(), [event]);
         let query = EventQuery { until: Some(time), since: Some(time), limit: 1, ..EventQuery::default() };

@@ -30,8 +30,8 @@ type Db = Pg;
 
 const CONNECTIONS: usize = 8;
 
-/// Rows of one insert; PostgreSQL takes 65,535 parameters, and a row has seven.
-const ROWS: usize = 1000;
+/// Rows of one insert: a trip to the server for so many.
+const ROWS: usize = 128;
 
 /// What the server ends by itself, so that nothing waits for ever.
 const LIMITS: &str = "SET lock_timeout = '5s'; SET statement_timeout = '9s'; \
@@ -137,9 +137,18 @@ fn snapshot_transaction<T>(
 }
 
 fn insert_events(conn: &mut Conn, rows: &[EventRow<'_>]) -> QueryResult<()> {
-    for rows in rows.chunks(ROWS) {
+    // Always the same statement, so that it is prepared once; what is left over is one of its own.
+    let (chunks, rest) = rows.as_chunks::<ROWS>();
+    for rows in chunks {
         diesel::insert_into(audit_events::table)
             .values(rows)
+            .on_conflict(audit_events::id)
+            .do_nothing()
+            .execute(conn)?;
+    }
+    if !rest.is_empty() {
+        diesel::insert_into(audit_events::table)
+            .values(rest)
             .on_conflict(audit_events::id)
             .do_nothing()
             .execute(conn)?;

@@ -1,11 +1,15 @@
 //! What the store does, once, for every database: this file is compiled as a module of each, beside its `Conn`.
 
-use diesel::{dsl::exists, prelude::*};
+use diesel::{
+    dsl::{exists, sql},
+    prelude::*,
+    sql_types::Bool,
+};
 use jiff::Timestamp;
 
 use super::{Conn, Db, insert_events, snapshot_transaction, write_transaction};
 use crate::{
-    resource::{AuditEvent, Id, Kind, Object, Revision, Session, TokenHash},
+    resource::{AuditEvent, Id, InferenceCall, Kind, Object, Revision, Session, TokenHash},
     store::{
         Changes, Condition, EventQuery, ObjectChange, Outcome, SessionChange, Txn, Write,
         sql::{
@@ -229,9 +233,14 @@ fn append_within(conn: &mut Conn, events: &[AuditEvent]) -> Result<()> {
 }
 
 pub(in crate::store::sql) fn events(conn: &mut Conn, query: &EventQuery) -> Result<Vec<AuditEvent>> {
-    let mut rows = audit_events::table.select(audit_events::event).into_boxed::<Db>();
+    let columns = (audit_events::id, audit_events::at, audit_events::event);
+    let mut rows = audit_events::table.select(columns).into_boxed::<Db>();
     if let Some(kind) = &query.kind {
         rows = rows.filter(audit_events::kind.eq(indexed(kind)));
+        if kind != InferenceCall::KIND {
+            // The condition of the index of all other kinds, in its own words: databases do not infer it.
+            rows = rows.filter(sql::<Bool>("kind <> 'llm_inference_call'"));
+        }
     }
     if let Some(llm) = &query.llm {
         rows = rows.filter(audit_events::llm.eq(indexed(llm)));
@@ -255,6 +264,6 @@ pub(in crate::store::sql) fn events(conn: &mut Conn, query: &EventQuery) -> Resu
         rows = rows.filter(audit_events::id.lt(before));
     }
     let limit = i64::try_from(query.limit).unwrap_or(i64::MAX);
-    let rows: Vec<String> = rows.order(audit_events::id.desc()).limit(limit).load(conn)?;
-    rows.iter().map(|text| event(text)).collect()
+    let rows: Vec<(String, i64, String)> = rows.order(audit_events::id.desc()).limit(limit).load(conn)?;
+    rows.into_iter().map(event).collect()
 }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use diesel::prelude::*;
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{
@@ -11,7 +12,7 @@ use super::{
     schema::{audit_events, encrypted_values, object_changes, objects, sessions},
 };
 use crate::{
-    resource::{AuditEvent, Id, Kind, Object, Revision, Session, Spec, TokenHash},
+    resource::{Actor, AuditEvent, EventDetail, Id, Kind, Object, Revision, Session, Spec, TokenHash},
     store::event_user,
 };
 
@@ -54,8 +55,9 @@ pub(super) struct SessionRow {
     pub(super) revoked: bool,
 }
 
+/// Without a value for each column, diesel would write every row as a statement of its own.
 #[derive(Insertable)]
-#[diesel(table_name = audit_events)]
+#[diesel(table_name = audit_events, treat_none_as_default_value = false)]
 pub(super) struct EventRow<'a> {
     id: &'a str,
     at: i64,
@@ -128,13 +130,27 @@ impl<'a> EventRow<'a> {
             llm: event.llm().map(indexed),
             user_id: event.actor.user_id.as_deref().map(indexed),
             user_name: event_user(event).map(indexed),
-            event: serde_json::to_string(event).map_err(Stored::new("event", &event.id))?,
+            event: serde_json::to_string(&EventBody { detail: &event.detail, actor: &event.actor })
+                .map_err(Stored::new("event", &event.id))?,
         })
     }
 }
 
-pub(super) fn event(text: &str) -> Result<AuditEvent, Fault> {
-    Ok(serde_json::from_str(text).map_err(Stored::new("event", text))?)
+/// An event without what has columns of its own and comes back from them.
+#[derive(Serialize, Deserialize)]
+struct EventBody<D, A> {
+    #[serde(flatten)]
+    detail: D,
+    #[serde(flatten)]
+    actor: A,
+}
+
+/// An event from its id, its time and its body.
+pub(super) fn event((id, at, body): (String, i64, String)) -> Result<AuditEvent, Fault> {
+    let EventBody { detail, actor } =
+        serde_json::from_str::<EventBody<EventDetail, Actor>>(&body).map_err(Stored::new("event", &id))?;
+    let at = time(at).map_err(Stored::new("event", &id))?;
+    Ok(AuditEvent { id, at, detail, actor })
 }
 
 pub(super) fn id_of(text: String) -> Result<Id, Fault> {

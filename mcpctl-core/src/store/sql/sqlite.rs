@@ -27,6 +27,9 @@ type Db = Sqlite;
 /// Connections that read at the same time.
 const READERS: usize = 4;
 
+/// Rows of one insert.
+const ROWS: usize = 32;
+
 /// WAL lets readers go on during a write; FULL makes a commit survive a power cut.
 const SET_UP: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
                       PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF;";
@@ -175,7 +178,16 @@ fn snapshot_transaction<T>(
 }
 
 fn insert_events(conn: &mut Conn, rows: &[EventRow<'_>]) -> QueryResult<()> {
-    for row in rows {
+    // Always the same two statements, so that they are prepared once.
+    let (chunks, rest) = rows.as_chunks::<ROWS>();
+    for rows in chunks {
+        diesel::insert_into(audit_events::table)
+            .values(rows)
+            .on_conflict(audit_events::id)
+            .do_nothing()
+            .execute(conn)?;
+    }
+    for row in rest {
         diesel::insert_into(audit_events::table)
             .values(row)
             .on_conflict(audit_events::id)

@@ -1,6 +1,6 @@
 //! The store itself: which database, and what to ask it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -153,8 +153,7 @@ impl SessionStore for SqlStore {
 
 #[async_trait]
 impl EventStore for SqlStore {
-    async fn append(&self, events: &[AuditEvent]) -> Result<()> {
-        let events = events.to_vec();
+    async fn append(&self, events: Arc<[AuditEvent]>) -> Result<()> {
         run!(self.write, "store.append", queries => move |conn| queries::append(conn, &events))
     }
 
