@@ -112,12 +112,11 @@ pub(crate) async fn read_body(app: &App, request: Input<'_>) -> Result<Bytes, Re
     if announced.is_some_and(|length| length > MAX_BODY as u64) {
         return Err(too_large());
     }
-    match tokio::time::timeout(app.body_timeout, read_whole(request.into_body(), MAX_BODY)).await {
-        Ok(Ok(body)) => Ok(body),
-        Ok(Err(BodyFault::TooLong)) => Err(too_large()),
-        Ok(Err(BodyFault::Broken(_))) => Err(Error::invalid("the body broke off").into()),
-        Err(_) => Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body took too long to arrive")),
-    }
+    read_whole(request.into_body(), MAX_BODY, app.body_timeout).await.map_err(|fault| match fault {
+        BodyFault::TooLong => too_large(),
+        BodyFault::TooSlow => Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body took too long to arrive"),
+        BodyFault::Broken(_) => Error::invalid("the body broke off").into(),
+    })
 }
 
 /// Reads what is left of a body that was not wanted, so that the connection can serve the next request; false when
@@ -130,8 +129,7 @@ pub(crate) async fn finish_body(body: &mut Incoming, waits: bool) -> bool {
     if body.size_hint().lower() > MAX_UNWANTED as u64 {
         return false;
     }
-    let rest = read_whole(body, MAX_UNWANTED);
-    matches!(tokio::time::timeout(UNWANTED_DEADLINE, rest).await, Ok(Ok(_)))
+    read_whole(body, MAX_UNWANTED, UNWANTED_DEADLINE).await.is_ok()
 }
 
 fn check_content_type(headers: &HeaderMap) -> Result<(), Refusal> {

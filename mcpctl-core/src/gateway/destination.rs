@@ -12,6 +12,7 @@ use http::{
 };
 use http_body_util::Full;
 use serde_json::Value;
+use zeroize::Zeroizing;
 
 use super::{
     redact::Redactor,
@@ -41,8 +42,8 @@ pub(super) struct Destination {
     uris: Vec<(&'static str, Uri)>,
     /// All headers but the credential.
     headers: HeaderMap,
-    /// The credential, once the key is known: an entry has one key for all its life.
-    credential: OnceLock<HeaderValue>,
+    /// All headers, once the key is known: an entry has one key for all its life.
+    with_credential: OnceLock<HeaderMap>,
     /// Finds the key in what the provider says, once the key is known.
     redactor: OnceLock<Option<Redactor>>,
 }
@@ -80,7 +81,7 @@ impl Destination {
             timeout,
             uris,
             headers,
-            credential: OnceLock::new(),
+            with_credential: OnceLock::new(),
             redactor: OnceLock::new(),
         })
     }
@@ -153,16 +154,26 @@ impl Destination {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = uri.ok_or_else(|| Error::internal(format!("no address for {path}")))?;
-        *request.headers_mut() = self.headers.clone();
+        *request.headers_mut() = match key {
+            Some(key) => self.headers_with(key)?.clone(),
+            None => self.headers.clone(),
+        };
         if codec.is_anthropic_throughout() {
             caller.add_to(request.headers_mut());
         }
-        if let Some(key) = key {
-            self.redactor.get_or_init(|| Redactor::new(key));
-            let (name, value) = self.credential(key)?;
-            request.headers_mut().insert(name, value);
-        }
         Ok(request)
+    }
+
+    /// All headers, the credential last: nothing else can take its place.
+    fn headers_with(&self, key: &SecretValue) -> Result<&HeaderMap> {
+        if let Some(headers) = self.with_credential.get() {
+            return Ok(headers);
+        }
+        self.redactor.get_or_init(|| Redactor::new(key));
+        let (name, value) = self.credential(key)?;
+        let mut headers = self.headers.clone();
+        headers.insert(name, value);
+        Ok(self.with_credential.get_or_init(|| headers))
     }
 
     /// What the provider said, without our key.
@@ -179,16 +190,10 @@ impl Destination {
     }
 
     fn credential(&self, key: &SecretValue) -> Result<(HeaderName, HeaderValue)> {
-        let name = match self.adapter {
-            Adapter::OpenAi => AUTHORIZATION,
-            Adapter::Anthropic => HeaderName::from_static("x-api-key"),
-        };
-        if let Some(value) = self.credential.get() {
-            return Ok((name, value.clone()));
-        }
-        let text = match self.adapter {
-            Adapter::OpenAi => zeroize::Zeroizing::new(format!("Bearer {}", key.expose().trim())),
-            Adapter::Anthropic => zeroize::Zeroizing::new(key.expose().trim().to_owned()),
+        let key = key.expose().trim();
+        let (name, text) = match self.adapter {
+            Adapter::OpenAi => (AUTHORIZATION, Zeroizing::new(format!("Bearer {key}"))),
+            Adapter::Anthropic => (HeaderName::from_static("x-api-key"), Zeroizing::new(key.to_owned())),
         };
         let mut value = HeaderValue::from_str(&text).map_err(|_| {
             Error::new(
@@ -197,7 +202,7 @@ impl Destination {
             )
         })?;
         value.set_sensitive(true);
-        Ok((name, self.credential.get_or_init(|| value).clone()))
+        Ok((name, value))
     }
 }
 

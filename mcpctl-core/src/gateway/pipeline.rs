@@ -285,7 +285,8 @@ impl Gateway {
         {
             outgoing.headers_mut().insert(TRACEPARENT, parent);
         }
-        let response = within(&destination, destination.way.send(outgoing)).await?;
+        let response = timeout(destination.timeout, destination.way.send(outgoing)).await;
+        let response = response.map_err(|_| too_slow(&destination))?;
         let response = response.map_err(|fault| unreachable(&destination, fault))?;
         let mut called = match codec.streams(&request) {
             _ if !response.status().is_success() => {
@@ -405,13 +406,15 @@ async fn whole(
 ) -> Result<Called> {
     check_encoding(destination, &response)?;
     let status = response.status();
-    let read = within(destination, read_whole(response.into_body(), MAX_ANSWER)).await?;
-    let body = read.map_err(|fault| {
-        let why = match fault {
-            BodyFault::TooLong => format!("the provider's answer is longer than {MAX_ANSWER} bytes"),
-            BodyFault::Broken(fault) => format!("the provider broke off: {}", describe(&fault)),
-        };
-        provider_error(destination, &why)
+    let read = read_whole(response.into_body(), MAX_ANSWER, destination.timeout).await;
+    let body = read.map_err(|fault| match fault {
+        BodyFault::TooSlow => too_slow(destination),
+        BodyFault::TooLong => {
+            provider_error(destination, &format!("the provider's answer is longer than {MAX_ANSWER} bytes"))
+        }
+        BodyFault::Broken(fault) => {
+            provider_error(destination, &format!("the provider broke off: {}", describe(&fault)))
+        }
     })?;
     let decoded = codec.decode(&body, context)?;
     account.summary(&decoded.summary, destination);
@@ -429,9 +432,8 @@ async fn refused(
 ) -> Called {
     let status = response.status().as_u16();
     let retry_after = response.headers().get(header::RETRY_AFTER).cloned();
-    let body = timeout(Duration::from_secs(10), read_whole(response.into_body(), MAX_ERROR)).await;
     // A refusal whose body is too long or never ends is a refusal all the same.
-    let body = body.ok().and_then(Result::ok).unwrap_or_default();
+    let body = read_whole(response.into_body(), MAX_ERROR, Duration::from_secs(10)).await.unwrap_or_default();
     let mut error = codec.decode_error(status, &body, &destination.llm.name);
     if let Some(key) = key {
         error = error.redact(key.expose().trim());
@@ -456,14 +458,12 @@ fn check_encoding(destination: &Destination, response: &Response<ProviderBody>) 
     }
 }
 
-async fn within<T>(destination: &Destination, work: impl Future<Output = T>) -> Result<T> {
-    timeout(destination.timeout, work).await.map_err(|_| {
-        let (name, seconds) = (&destination.llm.name, destination.timeout.as_secs_f64());
-        Error::new(
-            ErrorKind::ProviderTimeout,
-            format!("llm `{name}`: the provider did not answer in {seconds} seconds"),
-        )
-    })
+fn too_slow(destination: &Destination) -> Error {
+    let (name, seconds) = (&destination.llm.name, destination.timeout.as_secs_f64());
+    Error::new(
+        ErrorKind::ProviderTimeout,
+        format!("llm `{name}`: the provider did not answer in {seconds} seconds"),
+    )
 }
 
 fn unreachable(destination: &Destination, fault: Fault) -> Error {

@@ -1,6 +1,6 @@
 //! Reading a body that is wanted whole.
 
-use std::{future::poll_fn, pin::pin};
+use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http_body::Body;
@@ -10,6 +10,8 @@ use http_body::Body;
 pub enum BodyFault<E> {
     /// It is longer than it may be.
     TooLong,
+    /// It took too long.
+    TooSlow,
     /// It broke off.
     Broken(E),
 }
@@ -18,8 +20,21 @@ pub enum BodyFault<E> {
 ///
 /// # Errors
 ///
-/// When it is longer than `limit` bytes, in which case the rest is not read, or when it breaks off.
-pub async fn read_whole<B>(body: B, limit: usize) -> Result<Bytes, BodyFault<B::Error>>
+/// When it is longer than `limit` bytes, in which case the rest is not read; when that takes longer than `patience`;
+/// or when it breaks off.
+pub async fn read_whole<B>(body: B, limit: usize, patience: Duration) -> Result<Bytes, BodyFault<B::Error>>
+where
+    B: Body<Data = Bytes>,
+{
+    let mut reading = pin!(read(body, limit));
+    // Most bodies are here already, and then there is no need to look at the clock.
+    if let Poll::Ready(whole) = poll_fn(|cx| Poll::Ready(reading.as_mut().poll(cx))).await {
+        return whole;
+    }
+    tokio::time::timeout(patience, reading).await.unwrap_or(Err(BodyFault::TooSlow))
+}
+
+async fn read<B>(body: B, limit: usize) -> Result<Bytes, BodyFault<B::Error>>
 where
     B: Body<Data = Bytes>,
 {
@@ -49,12 +64,7 @@ where
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        collections::VecDeque,
-        io,
-        pin::Pin,
-        task::{Context, Poll},
-    };
+    use std::{collections::VecDeque, io, pin::Pin, task::Context};
 
     use http_body::Frame;
 
@@ -76,7 +86,7 @@ mod tests {
     }
 
     async fn read(pieces: &[&'static str], limit: usize) -> Result<Bytes, BodyFault<io::Error>> {
-        read_whole(Pieces(pieces.iter().copied().map(Ok).collect()), limit).await
+        read_whole(Pieces(pieces.iter().copied().map(Ok).collect()), limit, Duration::from_secs(5)).await
     }
 
     #[tokio::test]
@@ -99,7 +109,25 @@ mod tests {
     #[tokio::test]
     async fn a_body_that_breaks_off_is_no_body() {
         let pieces = [Ok("half"), Err(io::ErrorKind::ConnectionReset.into())];
-        let read = read_whole(Pieces(pieces.into()), 100).await;
+        let read = read_whole(Pieces(pieces.into()), 100, Duration::from_secs(5)).await;
         assert!(matches!(read, Err(BodyFault::Broken(_))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_never_ends_is_given_up() {
+        struct Never;
+        impl Body for Never {
+            type Data = Bytes;
+            type Error = io::Error;
+
+            fn poll_frame(
+                self: Pin<&mut Self>,
+                _: &mut Context<'_>,
+            ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+                Poll::Pending
+            }
+        }
+        let read = read_whole(Never, 100, Duration::from_secs(5)).await;
+        assert!(matches!(read, Err(BodyFault::TooSlow)));
     }
 }

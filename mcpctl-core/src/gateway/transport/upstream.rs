@@ -172,9 +172,11 @@ impl Pool {
         if idle.len() >= MOST_IDLE {
             return;
         }
-        let before = idle.len();
-        idle.retain(|(since, _)| since.elapsed() < IDLE);
-        idle.push((Instant::now(), connection));
+        let (before, now) = (idle.len(), Instant::now());
+        // The last one in is the first one out, so those at the front have been idle for longest.
+        let overdue = idle.iter().take_while(|(since, _)| now.duration_since(*since) >= IDLE).count();
+        idle.drain(..overdue);
+        idle.push((now, connection));
         self.counts.idle_changed(before, idle.len());
     }
 

@@ -130,10 +130,17 @@ impl<'a> EventRow<'a> {
             llm: event.llm().map(indexed),
             user_id: event.actor.user_id.as_deref().map(indexed),
             user_name: event_user(event).map(indexed),
-            event: serde_json::to_string(&EventBody { detail: &event.detail, actor: &event.actor })
+            event: json_of(&EventBody { detail: &event.detail, actor: &event.actor })
                 .map_err(Stored::new("event", &event.id))?,
         })
     }
+}
+
+/// As `serde_json::to_string`, for a text that is rarely longer than what it begins with.
+fn json_of(body: &impl Serialize) -> serde_json::Result<String> {
+    let mut json = Vec::with_capacity(640);
+    serde_json::to_writer(&mut json, body)?;
+    String::from_utf8(json).map_err(serde::ser::Error::custom)
 }
 
 /// An event without what has columns of its own and comes back from them.
