@@ -4,7 +4,6 @@
 //! Llm holds no place of the server's, so a slow Llm that fills its own limit takes nothing from the others.
 
 use std::{
-    collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{
@@ -16,6 +15,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use foldhash::HashMap;
 use tokio::{
     sync::Semaphore,
     time::{Instant, timeout_at},

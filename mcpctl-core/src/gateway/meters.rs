@@ -1,7 +1,6 @@
 //! Counting what each Llm does. Nothing here waits: every number is an atomic of its own.
 
 use std::{
-    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
@@ -10,6 +9,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use foldhash::HashMap;
 
 use super::admission::{Limit, Shed};
 use crate::{

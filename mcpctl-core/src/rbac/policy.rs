@@ -1,6 +1,8 @@
 //! The evaluator: from definitions to decisions, each with the binding that decided.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
+
+use foldhash::{HashMap, HashMapExt as _};
 
 use super::{Action, Operation, Permission};
 use crate::resource::{Id, Kind, RbacSpec, RoleBinding};

@@ -1,10 +1,11 @@
 //! What is stored, in memory, compiled for look-ups.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     sync::{Arc, atomic::AtomicBool},
 };
 
+use foldhash::{HashMap, HashMapExt as _};
 use tokio::sync::OnceCell;
 
 use crate::{
