@@ -16,8 +16,8 @@ use hyper::{
 };
 use mcpctl_core::{
     Error,
+    gateway::{BodyFault, read_whole},
     resource::{Id, Spec, parse_body},
-    wire::{BodyFault, read_whole},
 };
 use percent_encoding::percent_decode_str;
 

@@ -6,6 +6,7 @@
 mod account;
 mod admission;
 mod answer;
+mod body;
 mod destination;
 mod first_token;
 mod meters;
@@ -17,5 +18,6 @@ mod span;
 mod transport;
 
 pub use answer::{Answer, AnswerBody};
+pub use body::{BodyFault, read_whole};
 pub use pipeline::{Ask, Gateway, GatewaySettings, Model, Target};
 pub use span::{Propagate, SPANS};

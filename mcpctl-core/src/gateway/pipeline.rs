@@ -16,6 +16,7 @@ use super::{
     account::Account,
     admission::{Admission, Places},
     answer::Answer,
+    body::{BodyFault, read_whole},
     destination::{CallerHeaders, Destination},
     meters::Meters,
     metrics,
@@ -31,7 +32,7 @@ use crate::{
     registry::{LlmEntry, Registry},
     resource::{Id, kinds},
     secret::SecretValue,
-    wire::{BodyFault, ChatRequest, read_whole},
+    wire::ChatRequest,
 };
 
 /// Calls Llms. Clones share one.

@@ -1,13 +1,11 @@
-//! Codecs of what travels between clients, this server and providers: no I/O of their own.
+//! Codecs of what travels between clients, this server and providers: pure, no I/O, not async.
 //!
-//! [`body`] reads a body whole, [`sse`] reads and writes server-sent events, and [`request`] reads just enough of a request's body to route it
+//! [`sse`] reads and writes server-sent events, and [`request`] reads just enough of a request's body to route it
 //! and to splice a few fields into it. What a provider's own format looks like is the business of
 //! [`adapter`](crate::adapter).
 
-pub mod body;
 pub mod request;
 pub mod sse;
 
-pub use body::{BodyFault, read_whole};
 pub use request::{ChatRequest, Edits, MAX_DEPTH, MAX_FIELDS, Required};
 pub use sse::{DONE, SseDecoder, SseError, SseEvent};
