@@ -92,6 +92,9 @@ enum Verb {
         /// plain, each, joined or slow
         #[arg(long, default_value = "plain")]
         shape: String,
+        /// The model to ask for; by default the one named as the shape
+        #[arg(long)]
+        model: Option<String>,
         /// The path; by default mcpctl's
         #[arg(long, default_value = "/v1/chat/completions")]
         path: String,
@@ -151,9 +154,9 @@ fn run(options: &Options) -> Result<bool> {
             println!("{}", instructions::server(&start_stub()?)?);
             Ok(true)
         }
-        Some(Verb::Load { address, token, shape, path, body, connections, seconds, rate }) => {
+        Some(Verb::Load { address, token, shape, model, path, body, connections, seconds, rate }) => {
             let shape = Shape::of_path(shape).ok_or("no such shape")?;
-            let body = scenario::body(shape.name(), shape.is_stream(), *body);
+            let body = scenario::body(model.as_deref().unwrap_or(shape.name()), shape.is_stream(), *body);
             load_alone(&load::Plan {
                 address: *address,
                 request: http::request("POST", path, token, &body),
