@@ -171,7 +171,12 @@ fn registry_pieces<'a>(registry: &'a Registry, token: &'a str) -> Vec<Piece<'a>>
                 black_box(span.is_disabled());
             }),
         ),
-        ("id", Box::new(|| drop(black_box(Id::random())))),
+        (
+            "id",
+            Box::new(|| {
+                black_box(Id::random());
+            }),
+        ),
     ]
 }
 
@@ -193,7 +198,7 @@ fn account_pieces<'a>(runtime: &'a Runtime, registry: &'a Registry, token: &'a s
         for _ in 0..1000 {
             let permit = registry.audit().reserve().await.expect("a place");
             let event = AuditEvent::new(who.actor(), EventDetail::LlmInferenceCall(call()));
-            let _ = black_box(permit).send(event);
+            black_box(permit).send(event);
         }
         registry.audit().flush(Duration::from_secs(5)).await.expect("a sink that takes them");
     };
