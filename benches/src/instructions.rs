@@ -24,7 +24,8 @@ pub fn available() -> bool {
     ["valgrind", "callgrind_control", "callgrind_annotate"].into_iter().all(|program| {
         let said =
             Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-        said.is_ok_and(|status| status.success())
+        // That it starts is enough: not all of them succeed in saying their version.
+        said.is_ok()
     })
 }
 
