@@ -283,7 +283,8 @@ fn about(options: &Options, effort: Effort, load_before: f64) -> String {
         Some(path) => format!("the server `{}`", path.display()),
         None => format!("the server in cargo's profile `{}`", options.profile),
     };
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let quoted = |word: String| if word.contains(' ') { format!("'{word}'") } else { word };
+    let arguments: Vec<String> = std::env::args().skip(1).map(quoted).collect();
     let command = match arguments.join(" ") {
         none if none.is_empty() => "make bench".to_owned(),
         arguments => format!("make bench ARGS=\"{arguments}\""),
