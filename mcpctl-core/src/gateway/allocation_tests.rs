@@ -29,7 +29,7 @@ use crate::{
 /// A chunk that comes alone: what hyper takes to read it. The decoder takes nothing, which is tested below.
 const PER_CHUNK: u64 = 2;
 /// A plain call, from the caller's body to the answer's: the provider's connection and the audit event included.
-const PER_CALL: u64 = 53;
+const PER_CALL: u64 = 48;
 /// Reading the request, writing the provider's, reading its answer.
 const PER_STEP: [u64; 3] = [3, 7, 2];
 
