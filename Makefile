@@ -14,7 +14,7 @@ PACKAGES := --workspace --exclude mcpctl-py
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: ## Start the server on SQLite in ./.run, and print what to type next
@@ -82,9 +82,24 @@ postgres:
 	$(PYTHON) -m pip install -q --disable-pip-version-check -r $<
 	touch $@
 
+# `make bench -- --quick` works too: options behind the dashes are goals to make. Those with values go into ARGS.
+BENCH := $(CARGO) run --locked --release -p benches --bin bench --
+BENCH_ARGS = $(filter --%,$(MAKECMDGOALS)) $(ARGS)
+
 .PHONY: bench
-bench: ## Measure side by side with nginx
-	$(CARGO) run --locked --release -p benches --bin bench
+bench: ## Measure side by side with nginx (ARGS="--quick" and more: benches/README.md)
+	$(BENCH) $(BENCH_ARGS)
+
+.PHONY: bench-readme
+bench-readme: ## The same, with the figures written into README.md
+	$(BENCH) --write README.md $(BENCH_ARGS)
+
+.PHONY: bench-instructions
+bench-instructions: ## Count the instructions of a request and its pieces (needs valgrind)
+	$(BENCH) instructions
+
+--%:
+	@:
 
 .PHONY: deny
 deny: ## Licences, sources and banned crates (needs cargo-deny)

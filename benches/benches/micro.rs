@@ -1,24 +1,47 @@
 //! The pieces of the hot path, one by one: `cargo bench -p benches [NAME]`.
 //!
 //! Each is run in batches, and the fastest batch counts: what disturbs a machine only ever makes it slower.
-//! `valgrind --tool=callgrind` counts instructions instead: set `MICRO_ONCE` to run one batch only.
+//! With `MICRO_ONCE` one batch is run and nothing else, for callgrind: `bench instructions`.
 
-use std::{hint::black_box, sync::Arc, time::Instant};
+use std::{
+    hint::black_box,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
 
-use benches::answers::{self, Shape};
+use async_trait::async_trait;
+use benches::{
+    answers::{self, Shape},
+    instructions::RUNS,
+};
 use bytes::Bytes;
 use mcpctl_core::{
     Registry,
     adapter::{Adapter, DecodeContext, Settings},
+    audit::AuditSink,
     gateway::SPANS,
     rbac::{Action, Permission},
     registry::Origin,
-    resource::{Id, Spec, kinds},
+    resource::{AuditEvent, EventDetail, Id, InferenceCall, Spec, kinds},
     secret::SecretValue,
     store::MemoryStore,
     wire::{ChatRequest, SseDecoder},
 };
 use serde_json::{Value, json};
+use tikv_jemallocator::Jemalloc;
+use tokio::runtime::Runtime;
+
+/// The histogram is the core's own affair; it is measured as it is.
+#[path = "../../mcpctl-core/src/meter.rs"]
+#[allow(dead_code, unused_imports, reason = "only one of its parts is measured")]
+mod meter;
+
+/// As in the server.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 type Piece<'a> = (&'static str, Box<dyn FnMut() + 'a>);
 
@@ -31,33 +54,41 @@ fn main() {
     let (registry, token) = runtime.block_on(registry());
     let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     println!("| piece | ns |\n| --- | ---: |");
-    for (name, mut work) in wire_pieces().into_iter().chain(registry_pieces(&registry, &token)) {
+    let pieces = wire_pieces().into_iter().chain(registry_pieces(&registry, &token));
+    for (name, mut work) in pieces.chain(account_pieces(&runtime, &registry, &token)) {
         if wanted.is_empty() || wanted.iter().any(|word| name.contains(word)) {
             println!("| {name} | {:.0} |", measure(&mut work));
         }
     }
 }
 
+/// Runs a piece so often. Callgrind counts in here.
+#[inline(never)]
+fn counted(work: &mut dyn FnMut(), runs: u32) {
+    (0..runs).for_each(|_| work());
+}
+
 /// Nanoseconds of one run.
 fn measure(work: &mut dyn FnMut()) -> f64 {
-    let once = std::env::var_os("MICRO_ONCE").is_some();
     let time = |work: &mut dyn FnMut(), runs: u32| {
         let began = Instant::now();
-        (0..runs).for_each(|_| work());
+        counted(work, runs);
         began.elapsed().as_secs_f64() * 1e9 / f64::from(runs)
     };
-    let first = time(work, 100);
-    if once {
-        return first;
+    if std::env::var_os("MICRO_ONCE").is_some() {
+        // What is done only once is not counted.
+        work();
+        return time(work, RUNS);
     }
+    let first = time(work, 100);
     // About a millisecond a batch: most fit between two disturbances.
     let runs = (1e6 / first).clamp(1.0, 100_000.0) as u32;
     (0..300).map(|_| time(work, runs)).fold(f64::INFINITY, f64::min)
 }
 
 fn wire_pieces() -> Vec<Piece<'static>> {
-    let small = Bytes::from(benches::scenario::body(Shape::Joined, 2048));
-    let large = Bytes::from(benches::scenario::body(Shape::Joined, 32 * 1024));
+    let body = |size| Bytes::from(benches::scenario::body("joined", true, size));
+    let (tiny, small, large) = (body(600), body(2048), body(32 * 1024));
     let events: Vec<Bytes> = answers::events().into_iter().map(Bytes::from).collect();
     let joined = Bytes::from(events[..64].concat());
     let one = events[0].clone();
@@ -81,8 +112,10 @@ fn wire_pieces() -> Vec<Piece<'static>> {
     let context = DecodeContext::new("plain", "stub-1", 0);
     let decoded = joined.clone();
     vec![
+        ("request scan, 600 B", Box::new(scan(tiny.clone()))),
         ("request scan, 2 KiB", Box::new(scan(small.clone()))),
         ("request scan, 32 KiB", Box::new(scan(large.clone()))),
+        ("request rewrite, 600 B", Box::new(encode(Adapter::OpenAi, tiny))),
         ("request rewrite, 2 KiB", Box::new(encode(Adapter::OpenAi, small.clone()))),
         ("anthropic request, 2 KiB", Box::new(encode(Adapter::Anthropic, small))),
         ("anthropic request, 32 KiB", Box::new(encode(Adapter::Anthropic, large))),
@@ -138,13 +171,79 @@ fn registry_pieces<'a>(registry: &'a Registry, token: &'a str) -> Vec<Piece<'a>>
                 black_box(span.is_disabled());
             }),
         ),
-        ("id", Box::new(|| drop(black_box(Id::random())))),
+        (
+            "id",
+            Box::new(|| {
+                black_box(Id::random());
+            }),
+        ),
     ]
+}
+
+/// What is noted of a call.
+fn account_pieces<'a>(runtime: &'a Runtime, registry: &'a Registry, token: &'a str) -> Vec<Piece<'a>> {
+    let who = registry.authenticate(token, None).expect("a good token");
+    // What is known of every call to an Llm is put together once.
+    let known = InferenceCall {
+        llm_name: "plain".into(),
+        llm_id: "caaaaaaaaaaaaaaaaaaaaaaaa".into(),
+        model: "stub-1".into(),
+        ty: "openai".into(),
+        status: 499,
+        ..InferenceCall::default()
+    };
+    let call = move || InferenceCall {
+        status: 200,
+        prompt_tokens: Some(19),
+        completion_tokens: Some(64),
+        finish_reason: Some(black_box("stop").into()),
+        ..black_box(&known).clone()
+    };
+    let events = async move || {
+        for _ in 0..1000 {
+            let permit = registry.audit().reserve().await.expect("a place");
+            let event = AuditEvent::new(who.actor(), EventDetail::LlmInferenceCall(call()));
+            // In buffered mode there is nothing to wait for.
+            drop(black_box(permit).send(event));
+        }
+        registry.audit().flush(Duration::from_secs(5)).await.expect("a sink that takes them");
+    };
+    let histograms: [meter::Histogram; 2] = Default::default();
+    let counts: [AtomicU64; 7] = Default::default();
+    vec![
+        ("audit event, 1000 of them", Box::new(move || runtime.block_on(events()))),
+        (
+            "metrics",
+            // As many as a call that is not streamed: its status, in flight twice, tokens and bytes.
+            Box::new(move || {
+                for histogram in &histograms {
+                    histogram.observe(black_box(Duration::from_micros(850)));
+                }
+                for count in &counts {
+                    count.fetch_add(black_box(1), Relaxed);
+                }
+            }),
+        ),
+    ]
+}
+
+/// Takes events and keeps none: what a database takes for them is measured elsewhere.
+struct Nowhere;
+
+#[async_trait]
+impl AuditSink for Nowhere {
+    async fn append(&self, _: Arc<[AuditEvent]>) -> mcpctl_core::Result<()> {
+        Ok(())
+    }
 }
 
 /// A registry with a hundred Llms and users, each with a role, and a token of one of them.
 async fn registry() -> (Registry, String) {
-    let registry = Registry::builder(Arc::new(MemoryStore::new())).open().await.expect("a registry");
+    let registry = Registry::builder(Arc::new(MemoryStore::new()))
+        .audit_sink(Arc::new(Nowhere))
+        .open()
+        .await
+        .expect("a registry");
     let root = registry.root("bench");
     let create = async |kind, body: Value| {
         let body: Spec = body.as_object().cloned().expect("an object");

@@ -21,8 +21,8 @@ pub const CHUNKS: usize = 256;
 pub const WRITES: usize = 8;
 /// The pause between two events that are written each.
 pub const PACE: Duration = Duration::from_millis(2);
-/// The pause between two events of a slow stream.
-pub const SLOW_PACE: Duration = Duration::from_millis(100);
+/// The pause between two events of a slow stream: a minute each, and thousands of them keep no core busy.
+pub const SLOW_PACE: Duration = Duration::from_millis(250);
 
 impl Shape {
     /// All of them.

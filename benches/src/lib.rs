@@ -5,15 +5,21 @@
 //! from the [system](process), not from the target. The program is `cargo run --release -p benches --bin bench`.
 
 pub mod answers;
+pub mod build;
 pub mod http;
+mod http2;
+pub mod instructions;
 pub mod load;
 pub mod machine;
+pub mod memory;
+pub mod pieces;
 pub mod process;
 pub mod report;
 pub mod rounds;
 pub mod scenario;
 pub mod stub;
 pub mod targets;
+mod tls;
 
 /// What went wrong, in words.
 pub type Fault = Box<dyn std::error::Error + Send + Sync>;

@@ -6,7 +6,7 @@ use std::{
     rc::Rc,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -145,23 +145,34 @@ struct Connection {
 }
 
 async fn ask(plan: &Plan, connection: &mut Option<Connection>) -> Result<()> {
+    let checker = begin(plan, connection).await?;
+    finish(checker, connection).await
+}
+
+/// Sends the request, and reads the head of its answer.
+async fn begin<'a>(plan: &'a Plan, connection: &mut Option<Connection>) -> Result<Checker<'a>> {
     if connection.is_none() {
         let socket = TcpStream::connect(plan.address).await?;
         socket.set_nodelay(true)?;
         *connection = Some(Connection { socket, received: Vec::with_capacity(64 * 1024) });
     }
-    let Some(Connection { socket, received }) = connection else { return Ok(()) };
+    let Some(Connection { socket, received }) = connection else { return Err("no connection".into()) };
     socket.write_all(&plan.request).await?;
-    let mut checker = loop {
+    loop {
         if let Some(end) = head_end(received) {
             let checker = Checker::new(&received[..end], &plan.expected)?;
             received.drain(..end);
-            break checker;
+            return Ok(checker);
         }
         if socket.read_buf(received).await? == 0 {
             return Err("closed before an answer".into());
         }
-    };
+    }
+}
+
+/// Reads the rest of the answer.
+async fn finish(mut checker: Checker<'_>, connection: &mut Option<Connection>) -> Result<()> {
+    let Some(Connection { socket, received }) = connection else { return Err("no connection".into()) };
     loop {
         let used = checker.take(received)?;
         received.drain(..used);
@@ -177,39 +188,31 @@ async fn ask(plan: &Plan, connection: &mut Option<Connection>) -> Result<()> {
 /// Streams that stay open until they are let go.
 pub struct Held {
     let_go: Arc<AtomicBool>,
+    /// How many have begun, and how many have failed.
+    counts: Arc<[AtomicUsize; 2]>,
+    wanted: usize,
     thread: std::thread::JoinHandle<Result<Outcome>>,
 }
 
 impl Held {
     /// Opens `plan.connections` streams, whose answers take long, all at once.
     pub fn open(plan: Plan) -> Self {
-        let let_go = Arc::new(AtomicBool::new(false));
-        let flag = let_go.clone();
-        let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let local = LocalSet::new();
-            let outcome = Rc::new(RefCell::new(Outcome::default()));
-            let plan = Rc::new(plan);
-            for _ in 0..plan.connections {
-                let (plan, outcome) = (plan.clone(), outcome.clone());
-                local.spawn_local(async move {
-                    let mut connection = None;
-                    if let Err(fault) = ask(&plan, &mut connection).await {
-                        let mut outcome = outcome.borrow_mut();
-                        outcome.failures += 1;
-                        outcome.first_failure.get_or_insert_with(|| fault.to_string());
-                    }
-                });
+        let (let_go, counts, wanted) = (Arc::new(AtomicBool::new(false)), Arc::default(), plan.connections);
+        let (flag, shared) = (let_go.clone(), Arc::clone(&counts));
+        let thread = std::thread::spawn(move || hold(plan, &flag, &shared));
+        Self { let_go, counts, wanted, thread }
+    }
+
+    /// Waits until every stream has begun, or one has failed, or `patience` is over. Says how many have begun.
+    pub fn wait(&self, patience: Duration) -> usize {
+        let until = Instant::now() + patience;
+        loop {
+            let [begun, failed] = [0, 1].map(|at: usize| self.counts[at].load(Ordering::Relaxed));
+            if begun >= self.wanted || failed > 0 || Instant::now() > until {
+                return begun;
             }
-            runtime.block_on(local.run_until(async {
-                while !flag.load(Ordering::Relaxed) {
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                }
-            }));
-            drop(local);
-            Ok(outcome.take())
-        });
-        Self { let_go, thread }
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Closes them.
@@ -221,4 +224,35 @@ impl Held {
         self.let_go.store(true, Ordering::Relaxed);
         self.thread.join().map_err(|_| "the load's thread ended early")?
     }
+}
+
+fn hold(plan: Plan, let_go: &AtomicBool, counts: &Arc<[AtomicUsize; 2]>) -> Result<Outcome> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let local = LocalSet::new();
+    let outcome = Rc::new(RefCell::new(Outcome::default()));
+    let plan = Rc::new(plan);
+    for _ in 0..plan.connections {
+        let (plan, outcome, counts) = (plan.clone(), outcome.clone(), counts.clone());
+        local.spawn_local(async move {
+            let mut connection = None;
+            let held = async {
+                let checker = begin(&plan, &mut connection).await?;
+                counts[0].fetch_add(1, Ordering::Relaxed);
+                finish(checker, &mut connection).await
+            };
+            if let Err(fault) = held.await {
+                counts[1].fetch_add(1, Ordering::Relaxed);
+                let mut outcome = outcome.borrow_mut();
+                outcome.failures += 1;
+                outcome.first_failure.get_or_insert_with(|| fault.to_string());
+            }
+        });
+    }
+    runtime.block_on(local.run_until(async {
+        while !let_go.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }));
+    drop(local);
+    Ok(outcome.take())
 }

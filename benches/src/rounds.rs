@@ -4,8 +4,7 @@ use std::{thread::sleep, time::Duration};
 
 use crate::{
     Result,
-    answers::Shape,
-    load::{self, Held, Outcome, Plan},
+    load::{self, Outcome},
     scenario::{Measure, Scenario},
     targets::Target,
 };
@@ -17,13 +16,13 @@ pub struct Effort {
     pub rounds: usize,
     /// How long a turn is.
     pub turn: Duration,
-    /// How long to wait after the load before memory is looked at again.
-    pub rest: Duration,
 }
 
 /// All turns of one target in one scenario.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
+    /// The target's name.
+    pub name: &'static str,
     /// Right answers.
     pub answers: u64,
     /// Wrong ones.
@@ -64,7 +63,8 @@ impl Tally {
 ///
 /// When a target has ended.
 pub fn measure(scenario: &Scenario, targets: &[&Target], effort: Effort) -> Result<Vec<Tally>> {
-    let mut tallies = vec![Tally::default(); targets.len()];
+    let mut tallies: Vec<Tally> =
+        targets.iter().map(|target| Tally { name: target.name, ..Tally::default() }).collect();
     for round in 0..effort.rounds {
         for turn in 0..targets.len() {
             // Another one begins in every round.
@@ -95,54 +95,14 @@ pub fn measure(scenario: &Scenario, targets: &[&Target], effort: Effort) -> Resu
 /// # Errors
 ///
 /// When a target does not answer rightly.
-pub fn warm_up(scenarios: &[Scenario], targets: &[&Target]) -> Result<()> {
-    for scenario in scenarios {
-        for target in targets {
-            let mut plan = scenario.plan(target, Duration::from_millis(50));
-            plan.rate = None;
-            let outcome = load::run(&plan)?;
-            if let Some(failure) = outcome.first_failure {
-                return Err(format!("{}, {}: {failure}", target.name, scenario.title).into());
-            }
+pub fn warm_up(scenario: &Scenario, targets: &[&Target]) -> Result<()> {
+    for target in targets {
+        let mut plan = scenario.plan(target, Duration::from_millis(50));
+        plan.rate = None;
+        let outcome = load::run(&plan)?;
+        if let Some(failure) = outcome.first_failure {
+            return Err(format!("{}, {}: {failure}", target.name, scenario.title).into());
         }
     }
     Ok(())
-}
-
-/// The resident memory of a target, in bytes.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Memory {
-    /// Before any call.
-    pub idle: u64,
-    /// With [`STREAMS`] streams open.
-    pub loaded: u64,
-    /// Some time after they were closed.
-    pub after: u64,
-}
-
-/// Streams that are open at once when memory is measured.
-pub const STREAMS: usize = 1000;
-
-/// Looks at the targets' memory with many streams open, and after a rest. `idle` is what was seen at the start.
-///
-/// # Errors
-///
-/// When a stream fails.
-pub fn memory(targets: &[&Target], idle: &[u64], rest: Duration) -> Result<Vec<Memory>> {
-    let slow = Scenario { shape: Shape::Slow, connections: STREAMS, rate: None, ..crate::scenario::ALL[0] };
-    let mut seen = Vec::new();
-    for (target, idle) in targets.iter().zip(idle) {
-        let held = Held::open(Plan { ..slow.plan(target, Duration::ZERO) });
-        sleep(Duration::from_secs(3));
-        let loaded = target.family.resident()?;
-        if let Some(failure) = held.close()?.first_failure {
-            return Err(format!("{}, {STREAMS} streams: {failure}", target.name).into());
-        }
-        seen.push(Memory { idle: *idle, loaded, after: 0 });
-    }
-    sleep(rest);
-    for (target, memory) in targets.iter().zip(&mut seen) {
-        memory.after = target.family.resident()?;
-    }
-    Ok(seen)
 }

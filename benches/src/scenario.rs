@@ -6,7 +6,7 @@ use crate::{
     answers::{CHUNKS, Shape},
     http,
     load::Plan,
-    targets::Target,
+    targets::{Target, Upstream},
 };
 
 /// A sort of load.
@@ -16,6 +16,8 @@ pub struct Scenario {
     pub title: &'static str,
     /// The answers it asks for.
     pub shape: Shape,
+    /// How the proxies fetch them.
+    pub upstream: Upstream,
     /// The size of a request's body, roughly, in bytes.
     pub body: usize,
     /// Connections.
@@ -23,9 +25,11 @@ pub struct Scenario {
     /// Requests per second, when they are due at fixed times.
     pub rate: Option<f64>,
     /// The most that mcpctl's cost may be of nginx's: of its processor time, or of its added latency.
-    pub limit: f64,
+    pub limit: Option<f64>,
     /// What is compared.
     pub measure: Measure,
+    /// Whether nginx with its log and mcpctl in its other modes of audit are measured as well.
+    pub variants: bool,
 }
 
 /// What is compared in a scenario.
@@ -39,71 +43,59 @@ pub enum Measure {
     Latency,
 }
 
+/// The plainest: the others say in what they differ.
+pub const PLAIN: Scenario = Scenario {
+    title: "plain, 64 connections",
+    shape: Shape::Plain,
+    upstream: Upstream::Plain,
+    body: 600,
+    connections: 64,
+    rate: None,
+    limit: Some(1.5),
+    measure: Measure::Requests,
+    variants: false,
+};
+
+const COALESCED: Scenario = Scenario {
+    title: "stream, coalesced, 16 streams",
+    shape: Shape::Joined,
+    connections: 16,
+    measure: Measure::Chunks,
+    ..PLAIN
+};
+
 /// All scenarios.
-pub const ALL: [Scenario; 6] = [
-    Scenario {
-        title: "plain, 64 connections",
-        shape: Shape::Plain,
-        body: 600,
-        connections: 64,
-        rate: None,
-        limit: 1.5,
-        measure: Measure::Requests,
-    },
-    Scenario {
-        title: "plain, 1 connection",
-        shape: Shape::Plain,
-        body: 600,
-        connections: 1,
-        rate: None,
-        limit: 1.5,
-        measure: Measure::Latency,
-    },
-    Scenario {
-        title: "plain, 2,000 a second",
-        shape: Shape::Plain,
-        body: 600,
-        connections: 64,
-        rate: Some(2000.0),
-        limit: 1.5,
-        measure: Measure::Requests,
-    },
-    Scenario {
-        title: "32 KiB body, 64 connections",
-        shape: Shape::Plain,
-        body: 32 * 1024,
-        connections: 64,
-        rate: None,
-        limit: 1.6,
-        measure: Measure::Requests,
-    },
+pub const ALL: [Scenario; 10] = [
+    Scenario { variants: true, ..PLAIN },
+    Scenario { title: "plain, 1 connection", connections: 1, measure: Measure::Latency, ..PLAIN },
+    Scenario { title: "plain, 2,000 a second", rate: Some(2000.0), ..PLAIN },
+    Scenario { title: "32 KiB body, 64 connections", body: 32 * 1024, limit: Some(1.6), ..PLAIN },
     Scenario {
         title: "stream, one write each, 64 streams",
         shape: Shape::Each,
-        body: 600,
-        connections: 64,
-        rate: None,
-        limit: 1.5,
         measure: Measure::Chunks,
+        ..PLAIN
     },
+    COALESCED,
+    Scenario { title: "plain, upstream TLS", upstream: Upstream::Tls, limit: None, ..PLAIN },
+    Scenario { title: "plain, upstream HTTP/2", upstream: Upstream::Http2, limit: None, ..PLAIN },
+    Scenario { title: "stream, coalesced, upstream TLS", upstream: Upstream::Tls, limit: None, ..COALESCED },
     Scenario {
-        title: "stream, coalesced, 16 streams",
-        shape: Shape::Joined,
-        body: 600,
-        connections: 16,
-        rate: None,
-        limit: 1.5,
-        measure: Measure::Chunks,
+        title: "stream, coalesced, upstream HTTP/2",
+        upstream: Upstream::Http2,
+        limit: None,
+        ..COALESCED
     },
 ];
 
 impl Scenario {
     /// The load of this scenario on a target.
     pub fn plan(&self, target: &Target, duration: Duration) -> Plan {
-        let body = body(self.shape, self.body);
+        let body = body(&self.upstream.llm(self.shape), self.shape.is_stream(), self.body);
+        let path = target.path(self.shape, self.upstream);
         Plan {
             address: target.address,
-            request: http::request("POST", &target.path(self.shape), &target.token, &body),
+            request: http::request("POST", &path, &target.token, &body),
             expected: self.shape.body(),
             connections: self.connections,
             duration,
@@ -120,13 +112,11 @@ impl Scenario {
     }
 }
 
-/// A request's body of about `size` bytes: a conversation, as clients send it.
-pub fn body(shape: Shape, size: usize) -> String {
-    let stream =
-        if shape.is_stream() { r#""stream":true,"stream_options":{"include_usage":true},"# } else { "" };
+/// A request's body of about `size` bytes for an Llm: a conversation, as clients send it.
+pub fn body(llm: &str, is_stream: bool, size: usize) -> String {
+    let stream = if is_stream { r#""stream":true,"stream_options":{"include_usage":true},"# } else { "" };
     let mut body = format!(
-        r#"{{"model":"{}",{stream}"temperature":0.7,"max_tokens":512,"messages":[{{"role":"system","content":"You are a helpful assistant."}}"#,
-        shape.name()
+        r#"{{"model":"{llm}",{stream}"temperature":0.7,"max_tokens":512,"messages":[{{"role":"system","content":"You are a helpful assistant."}}"#
     );
     let text = "Say it \\\"again\\\", in other words,\\nand then once more: the quick brown fox jumps over the dog. ";
     let mut turn = 0;

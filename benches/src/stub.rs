@@ -1,17 +1,19 @@
 //! A provider that costs little: one thread, answers made beforehand.
 
-use std::{rc::Rc, time::Duration};
+use std::{net::SocketAddr, path::Path, rc::Rc, time::Duration};
 
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpSocket, TcpStream},
     time::{MissedTickBehavior, interval},
 };
+use tokio_rustls::TlsAcceptor;
 
 use crate::{
     Result,
     answers::{PACE, SLOW_PACE, Shape, WRITES, events},
     http::{head_end, header},
+    http2, tls,
 };
 
 /// The writes of each answer, framed, the heads in the first of them.
@@ -49,34 +51,76 @@ impl Answers {
     }
 }
 
-/// Serves until it is killed. `announce` gets the port.
+/// Where a stub listens.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    /// HTTP/1.1.
+    pub plain: SocketAddr,
+    /// HTTP/1.1 in TLS.
+    pub tls: SocketAddr,
+    /// HTTP/2 in TLS.
+    pub http2: SocketAddr,
+}
+
+/// Serves until it is killed. The certificate to trust is written to `certificate`, then `announce` gets the
+/// addresses.
 ///
 /// # Errors
 ///
-/// When no port can be had.
-pub fn serve(announce: impl FnOnce(u16)) -> Result<()> {
+/// When no port can be had, or the certificate cannot be written.
+pub fn serve(certificate: &Path, announce: impl FnOnce(Addresses)) -> Result<()> {
+    let identity = tls::Identity::new()?;
+    std::fs::write(certificate, identity.certificate())?;
+    let (tls, http2) = (identity.acceptor(b"http/1.1")?, identity.acceptor(b"h2")?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async {
-        let socket = TcpSocket::new_v4()?;
-        socket.bind(([127, 0, 0, 1], 0).into())?;
-        let listener: TcpListener = socket.listen(4096)?;
-        announce(listener.local_addr()?.port());
+        let (plain, with_tls, with_http2) = (listen()?, listen()?, listen()?);
+        announce(Addresses {
+            plain: plain.local_addr()?,
+            tls: with_tls.local_addr()?,
+            http2: with_http2.local_addr()?,
+        });
         let answers = Rc::new(Answers::new());
         loop {
-            let (socket, _) = listener.accept().await?;
-            socket.set_nodelay(true)?;
-            let answers = answers.clone();
-            tokio::task::spawn_local(async move {
-                // A client that goes away is none of our business.
-                let _ = answer(socket, &answers).await;
-            });
+            let (answers, tls, http2) = (answers.clone(), tls.clone(), http2.clone());
+            // A client that goes away is none of our business.
+            tokio::select! {
+                taken = plain.accept() => {
+                    let socket = at_once(taken)?;
+                    tokio::task::spawn_local(async move { drop(answer(socket, &answers).await) });
+                }
+                taken = with_tls.accept() => {
+                    let socket = at_once(taken)?;
+                    tokio::task::spawn_local(async move { drop(answer_tls(tls, socket, &answers).await) });
+                }
+                taken = with_http2.accept() => {
+                    let socket = at_once(taken)?;
+                    tokio::task::spawn_local(async move { drop(http2::answer(http2, socket).await) });
+                }
+            }
         }
     })
 }
 
-async fn answer(mut socket: TcpStream, answers: &Answers) -> Result<()> {
-    let mut received = Vec::with_capacity(64 * 1024);
+fn listen() -> Result<TcpListener> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(([127, 0, 0, 1], 0).into())?;
+    Ok(socket.listen(8192)?)
+}
+
+fn at_once(taken: std::io::Result<(TcpStream, SocketAddr)>) -> Result<TcpStream> {
+    let (socket, _) = taken?;
+    socket.set_nodelay(true)?;
+    Ok(socket)
+}
+
+async fn answer_tls(acceptor: TlsAcceptor, socket: TcpStream, answers: &Answers) -> Result<()> {
+    answer(acceptor.accept(socket).await?, answers).await
+}
+
+async fn answer(mut socket: impl AsyncRead + AsyncWrite + Unpin, answers: &Answers) -> Result<()> {
+    let mut received = Vec::with_capacity(4 * 1024);
     loop {
         let end = loop {
             match head_end(&received) {
@@ -102,19 +146,23 @@ async fn answer(mut socket: TcpStream, answers: &Answers) -> Result<()> {
             Some(Shape::Joined) => {
                 for piece in &answers.joined {
                     socket.write_all(piece).await?;
+                    socket.flush().await?;
                 }
             }
             None => socket.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").await?,
         }
+        // TLS may hold something back until then.
+        socket.flush().await?;
     }
 }
 
-async fn paced(socket: &mut TcpStream, pieces: &[Vec<u8>], pace: Duration) -> Result<()> {
+async fn paced(socket: &mut (impl AsyncWrite + Unpin), pieces: &[Vec<u8>], pace: Duration) -> Result<()> {
     let mut ticks = interval(pace);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     for piece in pieces {
         ticks.tick().await;
         socket.write_all(piece).await?;
+        socket.flush().await?;
     }
     Ok(())
 }

@@ -5,6 +5,8 @@
 
 mod account;
 mod admission;
+#[cfg(test)]
+mod allocation_tests;
 mod answer;
 mod body;
 mod destination;
