@@ -3,6 +3,7 @@
 
 pub mod api;
 pub mod canary;
+pub mod chaos;
 pub mod collector;
 pub mod http1;
 pub mod postgres;

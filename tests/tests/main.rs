@@ -4,6 +4,7 @@ mod access;
 mod architecture;
 mod audit;
 mod auth;
+mod chaos;
 mod cluster;
 mod connections;
 mod crash;
