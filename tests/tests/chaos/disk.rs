@@ -70,7 +70,7 @@ async fn refused(admin: &Api) -> Duration {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         let began = Instant::now();
-        let text = format!("{began:?}").repeat(20);
+        let text: String = format!("{began:?}").repeat(20).chars().take(400).collect();
         let reply = admin.patch("/api/v1/llms/gpt", &json!({"description": text})).await;
         if reply.status != 200 {
             assert!(!reply.header("retry-after").is_empty(), "{}", reply.text());
@@ -107,5 +107,7 @@ async fn a_full_disk_stops_changes_and_nothing_else() {
     let healed = changes_work_again(&admin, Instant::now()).await;
     assert!(healed <= Duration::from_secs(5), "changes were refused until {healed:?} after there was room");
     let calls = load.finish_unharmed(&admin).await;
-    println!("disk full: changes refused within {slowest:?}, healed after {healed:?}; {calls} calls unharmed");
+    println!(
+        "disk full: changes refused within {slowest:?}, healed after {healed:?}; {calls} calls unharmed"
+    );
 }

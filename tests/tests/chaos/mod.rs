@@ -17,6 +17,9 @@ use std::{collections::BTreeMap, env, fmt, net::SocketAddr, time::Duration};
 use serde_json::Value;
 use tests::{Api, Server, ServerOptions, eventually, http1::Connection, within};
 
+/// Connections that the tests' own client may have opened to the server meanwhile, and keeps.
+const CLIENTS: usize = 4;
+
 /// The full scale, not the few seconds of an ordinary run.
 fn is_full() -> bool {
     env::var("MCPCTL_CHAOS").is_ok_and(|value| value == "1")
@@ -100,13 +103,12 @@ async fn audited(api: &Api) -> BTreeMap<String, u64> {
 
 /// Waits until everything in `ids` is in the audit trail.
 async fn all_audited<'a>(api: &Api, ids: impl Iterator<Item = &'a String> + Clone) {
-    let waiting = eventually_missing(api, ids.clone());
-    let missing = within(Duration::from_secs(60), "the audit events", waiting).await;
+    let missing = within(Duration::from_secs(60), "the audit events", missing(api, ids.clone())).await;
     assert!(missing.is_empty(), "{} of {} answers have no event: {missing:?}", missing.len(), ids.count());
 }
 
 /// What is missing of `ids` once nothing more arrives for a while.
-async fn eventually_missing<'a>(api: &Api, ids: impl Iterator<Item = &'a String> + Clone) -> Vec<String> {
+async fn missing<'a>(api: &Api, ids: impl Iterator<Item = &'a String> + Clone) -> Vec<String> {
     let mut quiet_rounds = 0;
     let mut before = usize::MAX;
     loop {

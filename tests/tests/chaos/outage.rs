@@ -237,7 +237,9 @@ async fn sqlite_locked_for_writers() {
     assert!(healed <= HEALED, "changes were refused until {healed:?} after the lock was gone");
     // What is read is as fresh as ever, so nobody is refused.
     let calls = load.finish_unharmed(&admin).await;
-    println!("SQLite locked for writers: a change refused after {refused_after:?}, healed {healed:?}, {calls} calls");
+    println!(
+        "SQLite locked for writers: a change refused after {refused_after:?}, healed {healed:?}, {calls} calls"
+    );
 }
 
 /// A server on a PostgreSQL of its own, which `take` takes away and `give` gives back.

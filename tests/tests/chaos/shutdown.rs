@@ -10,11 +10,15 @@ use std::{
 
 use serde_json::json;
 use tests::{Api, Server, chaos, chaos::Seeded, eventually_within, http1::Connection, within};
-use tokio::{task::JoinSet, time::interval};
+use tokio::{
+    task::JoinSet,
+    time::{interval, timeout},
+};
 
 use super::{
-    all_audited, connect, options, request,
+    all_audited, connect,
     light::{Deed, Light, answer, end, event},
+    options, request,
 };
 
 /// Callers, and how often each asks.
@@ -45,6 +49,12 @@ async fn ask(
     expected: &str,
 ) -> End {
     let limit = Duration::from_secs(60);
+    // As any client that keeps connections looks whether they are still there.
+    if let Some(open) = connection
+        && timeout(Duration::ZERO, open.closed()).await.is_ok()
+    {
+        *connection = None;
+    }
     if connection.is_none() {
         *connection = connect(address).await;
     }

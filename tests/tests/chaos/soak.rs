@@ -11,8 +11,9 @@ use tests::{Server, eventually_within, within};
 use tokio::task::JoinSet;
 
 use super::{
-    Spread, connect, metric, options, quiet, request, scaled,
+    Spread, connect,
     light::{Deed, Light, end, event},
+    metric, options, quiet, request, scaled,
 };
 
 /// Milliseconds between the events of a stream.
@@ -36,11 +37,8 @@ impl Exact {
         while !bytes.is_empty() {
             if self.rest.is_empty() {
                 assert!(self.step <= self.count, "stream {}: more than there is: {bytes:?}", self.number);
-                let next = if self.step == self.count {
-                    end(self.number)
-                } else {
-                    event(self.number, self.step)
-                };
+                let next =
+                    if self.step == self.count { end(self.number) } else { event(self.number, self.step) };
                 self.step += 1;
                 self.rest = next.into_bytes();
             }
