@@ -164,7 +164,7 @@ async fn nothing_stays_of_those_who_left() {
 /// How much memory the server keeps, once it has given back what it does not need.
 async fn settled_kib(server: &Server) -> u64 {
     let mut least = u64::MAX;
-    for _ in 0..8 {
+    for _ in 0..if is_full() { 8 } else { 4 } {
         least = least.min(server.resident_kib());
         tokio::time::sleep(Duration::from_millis(250)).await;
     }

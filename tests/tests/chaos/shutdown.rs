@@ -127,7 +127,7 @@ async fn sigterm_at_500_requests_a_second_fails_none() {
     let (light, admin) = (Light::start(), server.login_admin().await);
     admin.create_llm_at("gpt", "openai", &light.url(), json!({})).await;
     let mut answered = Vec::new();
-    for round in 0..chaos::rounds(2) {
+    for round in 0..chaos::rounds(1) {
         let (address, before) = (server.address(), light.answered());
         let all: Arc<Mutex<Vec<Asked>>> = Arc::default();
         let mut callers = JoinSet::new();
