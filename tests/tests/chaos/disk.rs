@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::json;
 use tempfile::TempDir;
-use tests::{Api, Provider, Server, wait::SOON};
+use tests::{Api, Provider, Server, server::ADMIN, wait::SOON};
 
 use super::{
     options,
@@ -103,6 +103,9 @@ async fn a_full_disk_stops_changes_and_nothing_else() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert!(slowest < SOON, "a change was refused after {slowest:?}");
+    let login = json!({"email": ADMIN, "password": server.admin_password()});
+    let login = server.client().request("POST", "/api/v1/auth/login").json(&login).send().await.unwrap();
+    assert!([200, 503].contains(&login.status().as_u16()), "{login:?}");
     drop(ballast);
     let healed = changes_work_again(&admin, Instant::now()).await;
     assert!(healed <= Duration::from_secs(5), "changes were refused until {healed:?} after there was room");

@@ -29,10 +29,13 @@ pub(super) struct Light {
 #[derive(Default)]
 struct State {
     /// Those who want to know when a request is there, and when its caller has gone.
-    visits: Mutex<HashMap<u64, (oneshot::Sender<()>, oneshot::Sender<Instant>)>>,
+    visits: Mutex<HashMap<u64, LookOut>>,
     connections: AtomicUsize,
     answered: AtomicUsize,
 }
+
+/// Whom to tell that a request is there, and that its caller has gone.
+type LookOut = (oneshot::Sender<()>, oneshot::Sender<Instant>);
 
 /// A request that will come.
 pub(super) struct Visit {

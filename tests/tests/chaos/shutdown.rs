@@ -88,7 +88,7 @@ async fn caller(address: SocketAddr, api: Api, number: u64, round: u64) -> Vec<A
     let (mut clock, mut connection, mut asked) = (interval(EVERY), None, Vec::new());
     for step in 0.. {
         clock.tick().await;
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             connection = None;
         }
         let (id, number) = (format!("call-{round}-{number}-{step}"), number * 100_000 + step);
