@@ -14,7 +14,7 @@ use tests::{Api, Provider, Server, server::ADMIN, wait::SOON};
 
 use super::{
     options,
-    outage::{Load, changes_work_again},
+    outage::{Load, changes_work_again, healed_within},
 };
 
 /// Set to `1`, tests that need a disk of their own are left out where none can be had.
@@ -108,7 +108,7 @@ async fn a_full_disk_stops_changes_and_nothing_else() {
     assert!([200, 503].contains(&login.status().as_u16()), "{login:?}");
     drop(ballast);
     let healed = changes_work_again(&admin, Instant::now()).await;
-    assert!(healed <= Duration::from_secs(5), "changes were refused until {healed:?} after there was room");
+    assert!(healed <= healed_within(), "changes were refused until {healed:?} after there was room");
     let calls = load.finish_unharmed(&admin).await;
     println!(
         "disk full: changes refused within {slowest:?}, healed after {healed:?}; {calls} calls unharmed"

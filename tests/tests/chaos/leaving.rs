@@ -108,7 +108,7 @@ async fn whoever_leaves_takes_the_provider_along_at_once() {
         let spread = Spread::of(leave_all(server.address(), &admin, &light, some, 4).await);
         println!("{moment:?}: the provider's connection closed after {spread}");
         // Beside other tests, a thread may have to wait for its turn.
-        let most = Duration::from_millis(if is_full() { 50 } else { 500 });
+        let most = Duration::from_millis(if is_full() { 50 } else { 3000 });
         assert!(spread.max() <= most, "{moment:?}: {spread}");
         assert!(spread.at(0.5) <= Duration::from_millis(50), "{moment:?}: {spread}");
     }

@@ -41,13 +41,14 @@ enum End {
 /// A request: its id, when it was sent, and how it ended.
 type Asked = (String, Instant, End);
 
-/// Sends a request and reads its answer; the connection is left open where the server leaves it open.
+/// Sends a request and reads its answer; says when all of it was sent. The connection is left open where the server
+/// leaves it open.
 async fn ask(
     address: SocketAddr,
     connection: &mut Option<Connection>,
     request: &[u8],
     expected: &str,
-) -> End {
+) -> (Instant, End) {
     let limit = Duration::from_secs(60);
     // As any client that keeps connections looks whether they are still there.
     if let Some(open) = connection
@@ -58,17 +59,18 @@ async fn ask(
     if connection.is_none() {
         *connection = connect(address).await;
     }
-    let Some(open) = connection else { return End::Refused };
+    let Some(open) = connection else { return (Instant::now(), End::Refused) };
     if open.write(request).await.is_err() {
         *connection = None;
-        return End::Closed;
+        return (Instant::now(), End::Closed);
     }
+    let sent = Instant::now();
     let head = match within(limit, "the head of an answer", open.head()).await {
         Ok(Some(head)) => head,
         Err(fault) if fault.kind() == ErrorKind::UnexpectedEof => panic!("half a head"),
         Ok(None) | Err(_) => {
             *connection = None;
-            return End::Closed;
+            return (sent, End::Closed);
         }
     };
     let mut body = Vec::new();
@@ -80,7 +82,7 @@ async fn ask(
     if head.header("connection") == Some("close") {
         *connection = None;
     }
-    End::Answered
+    (sent, End::Answered)
 }
 
 /// A caller that asks at its own pace until it is refused; every other one with a connection for each request.
@@ -93,8 +95,7 @@ async fn caller(address: SocketAddr, api: Api, number: u64, round: u64) -> Vec<A
         }
         let (id, number) = (format!("call-{round}-{number}-{step}"), number * 100_000 + step);
         let request = request(&api, "gpt", &id, &Deed::Answer.user(number), false);
-        let at = Instant::now();
-        let end = ask(address, &mut connection, &request, &answer(number)).await;
+        let (at, end) = ask(address, &mut connection, &request, &answer(number)).await;
         asked.push((id, at, end));
         if end == End::Refused {
             break;
@@ -110,8 +111,7 @@ async fn streamer(address: SocketAddr, api: Api, number: u64, round: u64) -> Vec
         let (id, number) = (format!("stream-{round}-{number}-{step}"), (1000 + number) * 100_000 + step);
         let request = request(&api, "gpt", &id, &Deed::Tick(40, EVENTS).user(number), true);
         let expected: String = (0..EVENTS).map(|step| event(number, step)).chain([end(number)]).collect();
-        let at = Instant::now();
-        let end = ask(address, &mut connection, &request, &expected).await;
+        let (at, end) = ask(address, &mut connection, &request, &expected).await;
         asked.push((id, at, end));
         if end == End::Refused {
             break;

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{
-    Spread, connect,
+    Spread, connect, is_full,
     light::{Deed, Light},
     options, request, scaled,
 };
@@ -21,6 +21,8 @@ use super::{
 /// Events of a stream, and the milliseconds between them.
 const EVENTS: u64 = 6;
 const GAP: u64 = 4;
+/// Streams that are judged together.
+const ROUND: u64 = 10;
 /// A step of 40 ms, less what a gap may differ from another.
 const STEP: Duration = Duration::from_millis(33);
 const LIMIT: Duration = Duration::from_secs(60);
@@ -41,9 +43,12 @@ fn steps(gaps: &[Duration]) -> usize {
 async fn events_written_one_by_one_arrive_one_by_one() {
     let (server, admin, _light) = with_light().await;
     let mut connection = connect(server.address()).await.unwrap();
-    let (mut gaps, mut firsts) = (Vec::new(), Vec::new());
+    let (mut gaps, mut firsts, mut rounds) = (Vec::new(), Vec::new(), Vec::new());
     for number in 0..scaled("MCPCTL_CHAOS_STEPS", 100, 3_000) as u64 {
         let ask = request(&admin, "gpt", "steps", &Deed::Tick(GAP, EVENTS).user(number), true);
+        if number % ROUND == 0 {
+            rounds.push(0);
+        }
         let began = Instant::now();
         let mut last = began;
         connection.write(&ask).await.unwrap();
@@ -55,6 +60,7 @@ async fn events_written_one_by_one_arrive_one_by_one() {
                 firsts.push(began.elapsed());
             }
             gaps.push(last.elapsed());
+            *rounds.last_mut().unwrap() += steps(&gaps[gaps.len() - 1..]);
             last = Instant::now();
         }
         assert_eq!(seen, EVENTS + 2, "the end is two events");
@@ -65,8 +71,10 @@ async fn events_written_one_by_one_arrive_one_by_one() {
         Spread::of(gaps),
         Spread::of(firsts)
     );
-    // A busy machine delays one now and then; Nagle's algorithm would delay one in each stream.
-    assert!(late * 50 <= events, "{late} of {events} pieces came in steps of 40 ms");
+    // A busy machine makes a round worse and never better; Nagle's algorithm would delay a piece of each stream.
+    let best = rounds.iter().min().unwrap();
+    assert!(*best <= 1, "{best} steps of 40 ms in the best round of {ROUND} streams");
+    assert!(!is_full() || late * 50 <= events, "{late} of {events} pieces came in steps of 40 ms");
 }
 
 #[tokio::test]
@@ -85,7 +93,7 @@ async fn requests_and_answers_wait_for_no_acknowledgement() {
     let steps = steps(&times);
     let spread = Spread::of(times);
     println!("calls on one connection: {steps} steps, {spread}");
-    assert!(steps * 25 <= spread.0.len(), "{steps} of {} calls took 40 ms more", spread.0.len());
+    assert!(steps * 3 <= spread.0.len(), "{steps} of {} calls took 40 ms more", spread.0.len());
     assert!(spread.at(0.5) < STEP / 2, "{spread}");
 }
 
