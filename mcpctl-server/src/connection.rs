@@ -133,8 +133,11 @@ impl Server {
 
     /// Waits for requests that are running, for a while.
     pub(crate) async fn finish(self) {
-        // A request may have arrived that nobody has read: closing its connection would be its failure.
-        tokio::time::sleep(LAST_CALL).await;
+        // A request may have arrived that nobody has read: closing its connection would be its failure. As a task
+        // of its own, this waits in line behind the connections that have something to read.
+        if tokio::spawn(tokio::time::sleep(LAST_CALL)).await.is_err() {
+            tracing::debug!("the last call was cut short");
+        }
         if tokio::time::timeout(GRACE, self.connections.shutdown()).await.is_err() {
             tracing::warn!("some requests were still running after {} seconds", GRACE.as_secs());
         }
