@@ -118,7 +118,7 @@ async fn whoever_leaves_takes_the_provider_along_at_once() {
     };
     let events = eventually("an event of each", noted).await;
     assert!(events.values().all(|status| *status == 499), "{events:?}");
-    quiet(&admin, &["gpt"]).await;
+    quiet(&admin).await;
     assert_eq!(light.connections(), 0);
 }
 
@@ -132,7 +132,7 @@ async fn nothing_stays_of_those_who_left() {
     let (first, rest) = leavers.split_at(warm_up as usize);
     let address = server.address();
     leave_all(address, &admin, &light, first.iter().copied(), 32).await;
-    quiet(&admin, &["gpt"]).await;
+    quiet(&admin).await;
     let (files, before) = (server.open_files(), settled_kib(&server).await);
     let began = Instant::now();
     let mut measured = Vec::new();
@@ -141,7 +141,7 @@ async fn nothing_stays_of_those_who_left() {
         println!("{part}: {} KiB, {} files", server.resident_kib(), server.open_files());
     }
     let took = began.elapsed();
-    quiet(&admin, &["gpt"]).await;
+    quiet(&admin).await;
     assert_eq!(light.connections(), 0);
     let left = metric(&admin, "mcpctl_inference_requests_total{llm=\"gpt\",status=\"499\"}").await;
     assert_eq!(left as u64, count + warm_up, "each is counted as one who left");

@@ -14,7 +14,6 @@ mod storm;
 
 use std::{collections::BTreeMap, env, fmt, net::SocketAddr, time::Duration};
 
-use serde_json::Value;
 use tests::{Api, Server, ServerOptions, eventually, http1::Connection, within};
 
 /// Connections that the tests' own client may have opened to the server meanwhile, and keeps.
@@ -68,17 +67,18 @@ async fn metric(api: &Api, name: &str) -> f64 {
     line.unwrap_or_else(|| panic!("{name} is not in\n{text}")).parse().unwrap()
 }
 
-/// Waits until no call is in flight at the server, and no connection of theirs to a provider.
-async fn quiet(api: &Api, llms: &[&str]) {
+/// Waits until no call is in flight at the server, and no connection of one to a provider.
+async fn quiet(api: &Api) {
     eventually("no call in flight, and no connection of one", async || {
-        for llm in llms {
-            if metric(api, &format!("mcpctl_inference_in_flight{{llm=\"{llm}\"}}")).await > 0.0 {
-                return None;
-            }
-        }
-        let all = metric(api, "mcpctl_provider_connections{scheme=\"http\"}").await;
-        let idle = metric(api, "mcpctl_provider_connections_idle{scheme=\"http\"}").await;
-        (all == idle).then_some(())
+        let text = api.get("/metrics").await.text();
+        let calls = text.lines().filter(|line| line.starts_with("mcpctl_inference_in_flight{"));
+        let busy = calls.filter(|line| !line.ends_with(" 0")).count();
+        let of = |name: &str| {
+            let name = format!("{name}{{scheme=\"http\"}} ");
+            text.lines().find_map(|line| line.strip_prefix(&name)).expect("its line").to_owned()
+        };
+        let idle = of("mcpctl_provider_connections") == of("mcpctl_provider_connections_idle");
+        (busy == 0 && idle).then_some(())
     })
     .await;
 }
@@ -148,12 +148,6 @@ impl fmt::Display for Spread {
         write!(f, "p50 {:?}, p99 {:?}, p99.9 {:?}, ", self.at(0.5), self.at(0.99), self.at(0.999))?;
         write!(f, "max {:?} of {}", self.max(), self.0.len())
     }
-}
-
-/// Makes an Llm whose provider is asked for `model`.
-async fn create_llm(api: &Api, name: &str, ty: &str, model: &str, url: &str, extra: Value) {
-    api.create_llm_at(name, ty, url, extra).await;
-    api.patch(&format!("/api/v1/llms/{name}"), &serde_json::json!({"model": model})).await.expect(200);
 }
 
 /// The most memory that a server had since this began, looked at every few milliseconds.

@@ -88,7 +88,7 @@ async fn streams_by_the_thousand_are_exact_and_their_memory_comes_back() {
     for number in 0..10 {
         read(server.address(), ask(number, 1), number, 1).await;
     }
-    quiet(&admin, &["gpt"]).await;
+    quiet(&admin).await;
     let idle = server.resident_kib();
 
     let (mut readers, began) = (JoinSet::new(), Instant::now());
@@ -110,7 +110,7 @@ async fn streams_by_the_thousand_are_exact_and_their_memory_comes_back() {
     assert_eq!(at_once as u64, streams);
     let gaps = Spread::of(readers.join_all().await);
     let took = began.elapsed();
-    quiet(&admin, &["gpt"]).await;
+    quiet(&admin).await;
     let ok = metric(&admin, "mcpctl_inference_requests_total{llm=\"gpt\",status=\"200\"}").await;
     assert_eq!(ok as u64, streams + 10);
     let patience = Duration::from_secs(30);

@@ -14,17 +14,20 @@ use tests::{
     eventually,
     http1::{self, RawReply},
     provider::{BlackHole, answer, refusing_url},
+    server::unique,
     sse::Chat,
     within,
 };
 use tokio::{sync::Semaphore, task::JoinSet};
 
-use super::{CLIENTS, connect, create_llm, metric, options, peak_kib, quiet, request, scaled};
+use super::{CLIENTS, connect, metric, options, peak_kib, quiet, request, scaled};
 
 const TYPES: [&str; 2] = ["openai", "anthropic"];
 /// Calls at once, and those of them that move megabytes.
 const AT_ONCE: usize = 24;
 const HEAVY_AT_ONCE: usize = 2;
+/// What every key of a provider begins with.
+const KEY: &str = "sk-provider-key";
 
 /// What is wrong with the provider of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,7 +110,7 @@ impl Call {
             let shown: String = text.chars().take(2000).collect();
             Err(format!("{self:?} {why}: {} {shown}", reply.status))
         };
-        if text.contains("sk-provider-key") {
+        if text.contains(KEY) {
             return wrong("shows our key");
         }
         if let End::Status(status) = self.end() {
@@ -161,7 +164,6 @@ struct World {
     admin: Api,
     provider: Provider,
     _hole: BlackHole,
-    llms: Vec<String>,
 }
 
 impl World {
@@ -169,7 +171,7 @@ impl World {
         let (server, provider) = (Server::start_with(options(&[])).await, Provider::start().await);
         let (admin, hole) = (server.login_admin().await, BlackHole::open().await);
         provider.redirect_to(provider.url());
-        let mut llms = Vec::new();
+        admin.create_secret("key", &json!({"api-key": unique(KEY)})).await;
         for call in every_call().filter(|call| !call.stream) {
             let (url, timeout) = match call.wrong {
                 Wrong::Refuses => (refusing_url(), 20_000),
@@ -178,10 +180,11 @@ impl World {
                 _ => (provider.url(), 20_000),
             };
             let extra = json!({"timeoutMs": timeout, "connectTimeoutMs": 1000});
-            create_llm(&admin, &call.llm(), call.ty, &call.model(), &url, extra).await;
-            llms.push(call.llm());
+            let llm = json!({"name": call.llm(), "type": call.ty, "model": call.model(), "url": url,
+                             "apiKeyRef": {"name": "key", "key": "api-key"}, "extraConfig": extra});
+            admin.create("llms", &llm).await;
         }
-        Self { server, admin, provider, _hole: hole, llms }
+        Self { server, admin, provider, _hole: hole }
     }
 }
 
@@ -273,8 +276,7 @@ async fn in_a_storm_of_faults_each_call_ends_as_it_must() {
     let (began, count) = (Instant::now(), calls.len());
     let mut found = Found::default();
     let peak = peak_kib(&world.server, async { found = storm(&world, calls).await }).await;
-    let llms: Vec<&str> = world.llms.iter().map(String::as_str).collect();
-    quiet(&world.admin, &llms).await;
+    quiet(&world.admin).await;
     println!("{count} calls in {:?}; memory: {before} KiB before, {peak} KiB at most", began.elapsed());
     found.times.iter().for_each(|(llm, (count, longest))| println!("  {llm}: {count}, at most {longest:?}"));
     assert!(found.wrong.is_empty(), "{} calls: {:#?}", found.wrong.len(), found.wrong);
