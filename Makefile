@@ -84,7 +84,7 @@ postgres:
 
 # Alone on the machine, one test after another, against the release build.
 .PHONY: chaos
-chaos: postgres ## Break everything on purpose, at full scale; takes about 25 minutes
+chaos: postgres ## Break everything on purpose, at full scale; takes about 20 minutes
 	$(CARGO) build --locked --release $(PACKAGES) --bins
 	MCPCTL_CHAOS=1 MCPCTL_CHAOS_ROUNDS=$${MCPCTL_CHAOS_ROUNDS:-50} \
 		$(CARGO) test --locked --release --no-fail-fast -p tests --test main -- \
