@@ -82,6 +82,14 @@ postgres:
 	$(PYTHON) -m pip install -q --disable-pip-version-check -r $<
 	touch $@
 
+# Alone on the machine, one test after another, against the release build.
+.PHONY: chaos
+chaos: postgres ## Break everything on purpose, at full scale; takes about 20 minutes
+	$(CARGO) build --locked --release $(PACKAGES) --bins
+	MCPCTL_CHAOS=1 MCPCTL_CHAOS_ROUNDS=$${MCPCTL_CHAOS_ROUNDS:-50} \
+		$(CARGO) test --locked --release --no-fail-fast -p tests --test main -- \
+		--test-threads=1 --nocapture chaos:: connections:: crash:: audit_modes::
+
 # `make bench -- --quick` works too: options behind the dashes are goals to make. Those with values go into ARGS.
 BENCH := $(CARGO) run --locked --release -p benches --bin bench --
 BENCH_ARGS = $(filter --%,$(MAKECMDGOALS)) $(ARGS)

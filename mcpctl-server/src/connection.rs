@@ -70,6 +70,8 @@ const PING: Duration = Duration::from_secs(30);
 const PONG: Duration = Duration::from_secs(20);
 /// How long running requests get once the server is told to stop.
 const GRACE: Duration = Duration::from_secs(30);
+/// How long connections that look idle may still bring what was asked before the server was told to stop.
+const LAST_CALL: Duration = Duration::from_millis(100);
 /// As long as it takes to know that a client does not speak HTTP/1: its first words are these of HTTP/2.
 const PREFACE: u64 = 24;
 
@@ -131,6 +133,11 @@ impl Server {
 
     /// Waits for requests that are running, for a while.
     pub(crate) async fn finish(self) {
+        // A request may have arrived that nobody has read: closing its connection would be its failure. As a task
+        // of its own, this waits in line behind the connections that have something to read.
+        if tokio::spawn(tokio::time::sleep(LAST_CALL)).await.is_err() {
+            tracing::debug!("the last call was cut short");
+        }
         if tokio::time::timeout(GRACE, self.connections.shutdown()).await.is_err() {
             tracing::warn!("some requests were still running after {} seconds", GRACE.as_secs());
         }

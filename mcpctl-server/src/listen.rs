@@ -94,17 +94,51 @@ impl Listener {
     pub(crate) async fn accept_until(
         self,
         stop: impl Future<Output = ()>,
-        take: impl FnMut(TcpStream, SocketAddr, ConnectionPlace),
+        mut take: impl FnMut(TcpStream, SocketAddr, ConnectionPlace),
     ) {
+        let most = self.limits.max_connections.min(Semaphore::MAX_PERMITS);
+        let places = Arc::new(Semaphore::new(most));
         tokio::select! {
-            () = self.accept(take) => {}
+            () = self.accept(&places, &mut take) => {}
             () = stop => {}
+        }
+        if let Err(fault) = self.accept_rest(&places, take) {
+            tracing::warn!(%fault, "the last connections could not be accepted");
         }
     }
 
-    async fn accept(&self, mut take: impl FnMut(TcpStream, SocketAddr, ConnectionPlace)) {
-        let most = self.limits.max_connections.min(Semaphore::MAX_PERMITS);
-        let places = Arc::new(Semaphore::new(most));
+    /// Accepts those who have connected and still wait for it: closing the port would cut them off, and they may
+    /// have asked already.
+    fn accept_rest(
+        self,
+        places: &Arc<Semaphore>,
+        mut take: impl FnMut(TcpStream, SocketAddr, ConnectionPlace),
+    ) -> std::io::Result<()> {
+        // It does not block.
+        let socket = self.socket.into_std()?;
+        while let Ok(place) = places.clone().try_acquire_owned() {
+            let (stream, peer) = match socket.accept() {
+                Ok(accepted) => accepted,
+                Err(fault) if fault.kind() == IoErrorKind::ConnectionAborted => continue,
+                Err(fault) if fault.kind() == IoErrorKind::WouldBlock => break,
+                Err(fault) => return Err(fault),
+            };
+            stream.set_nonblocking(true)?;
+            let stream = TcpStream::from_std(stream)?;
+            // One that is gone already is no reason to leave the others.
+            if stream.set_nodelay(true).is_ok() {
+                take(stream, peer, place);
+            }
+        }
+        Ok(())
+    }
+
+    async fn accept(
+        &self,
+        places: &Arc<Semaphore>,
+        take: &mut impl FnMut(TcpStream, SocketAddr, ConnectionPlace),
+    ) {
+        let most = places.available_permits();
         let turns = Arc::new(Semaphore::new(MAX_TURNED_AWAY));
         let mut warned: Option<Instant> = None;
         loop {

@@ -132,26 +132,30 @@ impl Connection {
     }
 
     async fn chunks(&mut self, body: &mut Vec<u8>) -> Result<()> {
-        loop {
-            let end = loop {
-                match find(&self.buffer, b"\r\n") {
-                    Some(end) => break end,
-                    None => self.more().await?,
-                }
-            };
-            let size = std::str::from_utf8(&self.buffer[..end]).ok();
-            let size = size.and_then(|size| usize::from_str_radix(size.trim(), 16).ok());
-            let size = size.ok_or(ErrorKind::InvalidData)?;
-            self.buffer.advance(end + 2);
-            while self.buffer.len() < size + 2 {
-                self.more().await?;
-            }
-            body.extend_from_slice(&self.buffer.split_to(size));
-            self.buffer.advance(2);
-            if size == 0 {
-                return Ok(());
-            }
+        while let Some(chunk) = self.chunk().await? {
+            body.extend_from_slice(&chunk);
         }
+        Ok(())
+    }
+
+    /// The next chunk of a body that comes in chunks; `None` behind the last one.
+    pub async fn chunk(&mut self) -> Result<Option<BytesMut>> {
+        let end = loop {
+            match find(&self.buffer, b"\r\n") {
+                Some(end) => break end,
+                None => self.more().await?,
+            }
+        };
+        let size = std::str::from_utf8(&self.buffer[..end]).ok();
+        let size = size.and_then(|size| usize::from_str_radix(size.trim(), 16).ok());
+        let size = size.ok_or(ErrorKind::InvalidData)?;
+        self.buffer.advance(end + 2);
+        while self.buffer.len() < size + 2 {
+            self.more().await?;
+        }
+        let chunk = self.buffer.split_to(size);
+        self.buffer.advance(2);
+        Ok((size > 0).then_some(chunk))
     }
 
     /// The next answer, read to its end; `None` when the server closed without one. A body that breaks off is

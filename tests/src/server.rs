@@ -33,6 +33,8 @@ pub struct ServerOptions {
     pub args: Vec<String>,
     /// Environment variables besides the usual ones.
     pub env: Vec<(String, String)>,
+    /// A program and its arguments that the server is started through; it must become the server, by `exec`.
+    pub through: Vec<String>,
 }
 
 /// A running server with its own data folder, until it is dropped.
@@ -131,11 +133,21 @@ impl Server {
         self.process.wait(SOON);
     }
 
+    /// The process's id.
+    pub fn pid(&self) -> u32 {
+        self.process.child.id()
+    }
+
     /// How much memory it has, in KiB.
     pub fn resident_kib(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.process.child.id())).unwrap();
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
         line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    /// How many files, sockets included, it has open.
+    pub fn open_files(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
     }
 
     /// Asks the process to end, and does not wait.
@@ -334,7 +346,14 @@ pub fn free_address() -> SocketAddr {
 
 fn spawn(options: &ServerOptions, address: SocketAddr, folder: &Path, password: &str) -> Process {
     let log = File::options().create(true).append(true).open(folder.join("log")).unwrap();
-    let mut command = Command::new(binary("mcpctl-server"));
+    let mut command = match options.through.split_first() {
+        Some((program, args)) => {
+            let mut command = Command::new(program);
+            command.args(args).arg(binary("mcpctl-server"));
+            command
+        }
+        None => Command::new(binary("mcpctl-server")),
+    };
     command.args(["--listen", &address.to_string(), "--data-dir"]).arg(folder.join("data"));
     if let Some(url) = &options.database_url {
         command.args(["--database-url", url]);

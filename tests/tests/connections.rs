@@ -22,7 +22,7 @@ async fn server(args: &[&str]) -> Server {
 }
 
 /// As many files as this process may have: the tests are clients by the thousand.
-fn raise_limit() {
+pub(crate) fn raise_limit() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     setrlimit(Resource::Nofile, limit).unwrap();

@@ -5,6 +5,7 @@ mod architecture;
 mod audit;
 mod audit_modes;
 mod auth;
+mod chaos;
 mod cluster;
 mod connections;
 mod crash;

@@ -48,8 +48,14 @@ pub enum Fault {
     Flood,
     /// A stream whose second line never ends, written as fast as it is taken.
     EndlessLine,
+    /// A stream whose second event never ends, line after line, written as fast as it is taken.
+    NoBlankLine,
+    /// Headers without end, written as fast as they are taken.
+    EndlessHeaders,
     /// An answer compressed with gzip, which nobody asked for.
     Compressed,
+    /// The same without end: each of its bytes would be a thousand.
+    CompressedBomb,
     /// A stream that begins well and then stalls.
     Stall,
     /// An error event in the middle of a stream, then the end.
@@ -76,12 +82,20 @@ const NAMED: &[(&str, Fault)] = &[
     ("endless", Fault::Endless),
     ("flood", Fault::Flood),
     ("endless-line", Fault::EndlessLine),
+    ("no-blank-line", Fault::NoBlankLine),
+    ("endless-headers", Fault::EndlessHeaders),
     ("compressed", Fault::Compressed),
+    ("compressed-bomb", Fault::CompressedBomb),
     ("stall", Fault::Stall),
     ("error-frame", Fault::ErrorFrame),
 ];
 
 impl Fault {
+    /// Every fault, with the most usual of the refusals.
+    pub fn all() -> impl Iterator<Item = Self> {
+        [429, 500].map(Self::Status).into_iter().chain(NAMED.iter().map(|(_, fault)| *fault))
+    }
+
     /// The fault that a model's name asks for.
     pub fn of_model(model: &str) -> Option<Self> {
         let (_, name) = model.rsplit_once("fault-")?;

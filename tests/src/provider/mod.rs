@@ -8,4 +8,4 @@ mod script;
 mod stub;
 
 pub use fault::Fault;
-pub use stub::{Provider, Received, refusing_url};
+pub use stub::{BlackHole, Provider, Received, refusing_url};

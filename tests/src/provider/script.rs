@@ -33,6 +33,9 @@ pub(super) const REST: Duration = Duration::from_millis(20);
 /// `{"id":"compressed","choices":[]}`, compressed with gzip.
 const COMPRESSED: &[u8] = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03\xab\x56\xca\x4c\x51\xb2\x52\x4a\xce\xcf\x2d\x28\x4a\x2d\x2e\x4e\x4d\x51\xd2\x51\x4a\xce\xc8\xcf\x4c\x4e\x2d\x56\xb2\x8a\x8e\xad\x05\x00\x0f\xec\x90\x15\x20\x00\x00\x00";
 
+/// What zeroes look like in the middle of what gzip has compressed.
+const ZEROES: &[u8] = b"\xec\xc1\x01\x01\x00\x00\x00\x80\x90\xfe\xaf\xee\x08\x0a\x00\x00";
+
 /// What to do with `request`.
 pub(super) fn script(request: &Received, fault: Option<Fault>, redirect: &str) -> Vec<Step> {
     let path = request.path.split('?').next().unwrap_or_default();
@@ -101,6 +104,18 @@ impl Answer<'_> {
             Fault::Compressed => {
                 let label = if self.stream.is_some() { "text/event-stream" } else { "application/json" };
                 whole(200, label, &[("content-encoding", "gzip")], COMPRESSED)
+            }
+            Fault::CompressedBomb => {
+                let label = if self.stream.is_some() { "text/event-stream" } else { "application/json" };
+                let headers = [("content-encoding", "gzip"), ("transfer-encoding", "chunked")];
+                let begun = [head(200, label, &headers), chunked(&COMPRESSED[..10])].concat();
+                vec![Step::Send(begun), Step::Flood(chunked(&ZEROES.repeat(4096)))]
+            }
+            Fault::EndlessHeaders => {
+                let mut begun = head(200, "application/json", &[]);
+                begun.truncate(begun.len() - 2);
+                let more = format!("x-more: {}\r\n", "x".repeat(1024)).repeat(16);
+                vec![Step::Send(begun), Step::Flood(more.into_bytes())]
             }
             Fault::Redirect => whole(302, "text/plain", &[("location", redirect)], b"elsewhere"),
             Fault::ByteByByte => apart(self.good(), |bytes| bytes.chunks(1).map(<[u8]>::to_vec).collect()),
@@ -185,6 +200,10 @@ impl Answer<'_> {
             Fault::EndlessLine => {
                 let begun = Step::Send(chunked(b"data: {\"id\":\""));
                 early(vec![begun, Step::Flood(chunked(&[b'x'; 64 << 10]))])
+            }
+            Fault::NoBlankLine => {
+                let begun = Step::Send(chunked(b"data: {\"id\":\n"));
+                early(vec![begun, Step::Flood(chunked(&b"data: 1,\n".repeat(4096)))])
             }
             Fault::ErrorFrame => {
                 streamed(lf(&[stream.text.clone(), vec![self.api.error_event("stub fell over")]].concat()))

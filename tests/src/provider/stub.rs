@@ -7,14 +7,14 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use serde_json::{Map, Value, json};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     task::JoinHandle,
-    time::sleep,
+    time::{sleep, timeout},
 };
 
 use super::{
@@ -156,6 +156,34 @@ impl Drop for Provider {
 pub fn refusing_url() -> String {
     let listener = StdTcpListener::bind(("127.0.0.1", 0)).unwrap();
     format!("http://{}", listener.local_addr().unwrap())
+}
+
+/// A port of loopback where connections are neither accepted nor refused, until it is dropped.
+#[derive(Debug)]
+pub struct BlackHole {
+    listener: TcpListener,
+    /// They fill the queue, so that the system drops whatever else knocks.
+    _queue: Vec<TcpStream>,
+}
+
+impl BlackHole {
+    /// Opens one.
+    pub async fn open() -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let listener = socket.listen(0).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut queue = Vec::new();
+        while let Ok(stream) = timeout(Duration::from_millis(300), TcpStream::connect(address)).await {
+            queue.push(stream.unwrap());
+        }
+        Self { listener, _queue: queue }
+    }
+
+    /// Its base URL, without a path.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.listener.local_addr().unwrap())
+    }
 }
 
 async fn accept(listener: TcpListener, state: Arc<State>) {
