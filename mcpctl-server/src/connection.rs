@@ -109,7 +109,9 @@ impl Server {
         let service = service_fn(move |request: Request<Incoming>| {
             let (app, is_shared) = (app.clone(), request.version() == Version::HTTP_2);
             async move {
-                let response = app.handle(request, peer.ip()).await?;
+                // Boxed: hyper keeps room for this future as long as the connection is there, and the answer may be
+                // a long stream.
+                let response = Box::pin(app.handle(request, peer.ip())).await?;
                 Ok::<_, Infallible>(if is_shared {
                     response.map(|body| body.watched(patience))
                 } else {
