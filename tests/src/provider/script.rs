@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{
     Fault, Received,
     answer::{Api, PARTS, Stream},
-    calls,
+    calls, thinking,
 };
 
 /// One thing the stub does on the connection.
@@ -52,16 +52,11 @@ pub(super) fn script(request: &Received, fault: Option<Fault>, redirect: &str) -
     let model = asked["model"].as_str().unwrap_or_default();
     let stream = asked["stream"] == true;
     let usage = asked["stream_options"]["include_usage"] == true;
-    let is_chat = matches!(api, Api::OpenAi | Api::Anthropic);
-    let tool = calls::tool(&asked).filter(|_| is_chat);
-    let (plain, events): (Value, Option<Stream>) = match (calls::other(path, &asked), tool) {
-        (Some(answer), _) => (answer, None),
-        (None, Some(tool)) => {
-            (calls::plain(api, model, tool), stream.then(|| calls::stream(api, model, tool, usage)))
-        }
-        (None, None) if calls::wants_object(&asked) && !stream => (calls::object(api, model), None),
-        (None, None) => (api.plain(model), stream.then(|| api.stream(model, usage))),
+    let (mut plain, mut events) = match calls::other(path, &asked) {
+        Some(answer) => (answer, None),
+        None => calls::answer(api, model, &asked, stream, usage),
     };
+    thinking::add(api, model, &asked, &mut plain, &mut events);
     let answer = Answer { api, model, plain, stream: events };
     match fault.or_else(|| Fault::of_model(model)) {
         None => answer.good(),

@@ -176,9 +176,7 @@ async fn serve(stream: TcpStream, state: &State) -> Result<()> {
         let mut words = head.start.split(' ').map(str::to_owned);
         let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         let request = Received { at: Instant::now(), method, path, headers: head.headers, body };
-        if request.path == "/stub/received" {
-            let seen =
-                state.received.lock().unwrap().iter().map(Received::shown).collect::<Value>().to_string();
+        if let Some(seen) = state.shown(&request.path) {
             let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", seen.len());
             connection.write(format!("{head}{seen}").as_bytes()).await?;
             continue;
@@ -230,6 +228,18 @@ async fn repeat(connection: &mut Connection, bytes: &[u8], state: &State) -> Res
 }
 
 impl State {
+    /// What test programs in other languages want to know.
+    fn shown(&self, path: &str) -> Option<String> {
+        match path {
+            "/stub/received" => {
+                let received = self.received.lock().unwrap();
+                Some(received.iter().map(Received::shown).collect::<Value>().to_string())
+            }
+            "/stub/hung-up" => Some(self.hung_up.lock().unwrap().len().to_string()),
+            _ => None,
+        }
+    }
+
     fn hung_up(&self) -> Result<()> {
         self.hung_up.lock().unwrap().push(Instant::now());
         Ok(())
