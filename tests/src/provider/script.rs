@@ -33,8 +33,8 @@ pub(super) const REST: Duration = Duration::from_millis(20);
 /// `{"id":"compressed","choices":[]}`, compressed with gzip.
 const COMPRESSED: &[u8] = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03\xab\x56\xca\x4c\x51\xb2\x52\x4a\xce\xcf\x2d\x28\x4a\x2d\x2e\x4e\x4d\x51\xd2\x51\x4a\xce\xc8\xcf\x4c\x4e\x2d\x56\xb2\x8a\x8e\xad\x05\x00\x0f\xec\x90\x15\x20\x00\x00\x00";
 
-/// What to do with `request`.
-pub(super) fn script(request: &Received, fault: Option<Fault>, redirect: &str) -> Vec<Step> {
+/// What to do with `request`, which came `seen` times before.
+pub(super) fn script(request: &Received, seen: usize, fault: Option<Fault>, redirect: &str) -> Vec<Step> {
     let path = request.path.split('?').next().unwrap_or_default();
     let api = match (request.method.as_str(), path) {
         ("POST", "/v1/chat/completions") => Api::OpenAi,
@@ -60,6 +60,7 @@ pub(super) fn script(request: &Received, fault: Option<Fault>, redirect: &str) -
     let answer = Answer { api, model, plain, stream: events };
     match fault.or_else(|| Fault::of_model(model)) {
         None => answer.good(),
+        Some(Fault::Busy) if seen > 0 => answer.good(),
         Some(fault) => answer.bad(fault, request, redirect),
     }
 }
@@ -87,7 +88,8 @@ impl Answer<'_> {
     fn bad(&self, fault: Fault, request: &Received, redirect: &str) -> Vec<Step> {
         match fault {
             Fault::Silent => vec![Step::Hang],
-            Fault::Status(status) => self.reflecting(status, request),
+            Fault::Status(status) => self.reflecting(status, request, "7"),
+            Fault::Busy => self.reflecting(429, request, "1"),
             Fault::Html => {
                 whole(200, "text/html; charset=utf-8", &[], b"<!doctype html><title>Bad gateway</title>")
             }
@@ -108,13 +110,13 @@ impl Answer<'_> {
     }
 
     /// An error whose body and headers show the credential that came with the request.
-    fn reflecting(&self, status: u16, request: &Received) -> Vec<Step> {
+    fn reflecting(&self, status: u16, request: &Received, retry_after: &str) -> Vec<Step> {
         let credentials = ["authorization", "x-api-key"].map(|name| request.header(name).unwrap_or("none"));
         let shown = credentials.join(" ");
         let body = self.api.error(status, &format!("stub refuses {shown}: no")).to_string();
         let mut headers = vec![("x-reflected", shown.as_str()), ("set-cookie", "stub=1")];
         if [429, 503, 529].contains(&status) {
-            headers.push(("retry-after", "7"));
+            headers.push(("retry-after", retry_after));
         }
         whole(status, "application/json", &headers, body.as_bytes())
     }

@@ -181,10 +181,10 @@ async fn serve(stream: TcpStream, state: &State) -> Result<()> {
             connection.write(format!("{head}{seen}").as_bytes()).await?;
             continue;
         }
-        state.received.lock().unwrap().push(request.clone());
+        let seen = state.remember(&request);
         let fault = *state.fault.lock().unwrap();
         let redirect = state.redirect.lock().unwrap().clone();
-        for step in script(&request, fault, &redirect) {
+        for step in script(&request, seen, fault, &redirect) {
             match step {
                 Step::Close => return Ok(()),
                 Step::Reset => {
@@ -228,6 +228,13 @@ async fn repeat(connection: &mut Connection, bytes: &[u8], state: &State) -> Res
 }
 
 impl State {
+    /// How often a request with this body came before.
+    fn remember(&self, request: &Received) -> usize {
+        let mut received = self.received.lock().unwrap();
+        received.push(request.clone());
+        received.iter().filter(|known| known.body == request.body).count() - 1
+    }
+
     /// What test programs in other languages want to know.
     fn shown(&self, path: &str) -> Option<String> {
         match path {
