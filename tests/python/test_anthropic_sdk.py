@@ -9,7 +9,8 @@ import anthropic
 import pytest
 from anthropic import Anthropic, AsyncAnthropic
 from anthropic.types import MessageParam, ToolParam
-from conftest import LLMS, TEXT, Server, Stub
+from conftest import INPUTS, LLMS, TEXT, Server, Stub
+from pydantic import BaseModel
 
 MESSAGES: list[MessageParam] = [{"role": "user", "content": "Hello"}]
 WEATHER: ToolParam = {
@@ -17,8 +18,11 @@ WEATHER: ToolParam = {
     "description": "The weather in a city",
     "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
 }
-# What the stub calls the tool with.
-INPUTS = [{"city": "Oslo"}, {"city": "Rome", "unit": "°C"}]
+
+
+class City(BaseModel):
+    city: str
+    people: int
 
 
 @pytest.fixture
@@ -114,6 +118,15 @@ def test_an_image(client: Anthropic, stub: Stub, llm: str) -> None:
     assert part == expected
 
 
+@pytest.mark.parametrize("llm", LLMS)
+def test_structured_output(client: Anthropic, llm: str) -> None:
+    city = City(city="Oslo", people=700000)
+    answer = client.messages.parse(model=llm, max_tokens=50, messages=MESSAGES, output_format=City)
+    assert answer.parsed_output == city
+    with client.messages.stream(model=llm, max_tokens=50, messages=MESSAGES, output_format=City) as stream:
+        assert stream.get_final_message().parsed_output == city
+
+
 def test_tokens_are_counted_where_the_provider_can(client: Anthropic) -> None:
     assert client.messages.count_tokens(model="anthropic", messages=MESSAGES).input_tokens == 12
     with pytest.raises(anthropic.InternalServerError, match="not supported by provider type openai") as caught:
@@ -141,9 +154,12 @@ def test_our_own_errors_have_their_classes(server: Server, client: Anthropic, ed
     [
         ("status-400", anthropic.BadRequestError),
         ("status-401", anthropic.InternalServerError),
+        ("status-403", anthropic.InternalServerError),
         ("status-404", anthropic.NotFoundError),
         ("status-429", anthropic.RateLimitError),
+        ("status-422", anthropic.UnprocessableEntityError),
         ("status-500", anthropic.InternalServerError),
+        ("status-502", anthropic.InternalServerError),
         ("html", anthropic.InternalServerError),
     ],
 )
@@ -170,12 +186,3 @@ def test_a_stream_that_breaks_off_raises(server: Server, token: str, llm: str, f
     ):
         said.extend(stream.text_stream)
     assert "".join(said) == TEXT
-
-
-@pytest.mark.parametrize("llm", LLMS)
-def test_leaving_in_the_middle_of_a_stream(server: Server, token: str, llm: str) -> None:
-    bound = connect(server, token, llm)
-    with bound.messages.stream(model="fault-endless", max_tokens=9, messages=MESSAGES) as stream:
-        assert next(iter(stream.text_stream))
-    with bound.messages.stream(model="good", max_tokens=9, messages=MESSAGES) as stream:
-        assert "".join(stream.text_stream) == TEXT
