@@ -4,13 +4,16 @@
 use serde_json::{Value, json};
 use tests::{Api, Provider, Server, eventually};
 
-/// The routes, and what the tokens of the stub's answers are: of the prompt, of the completion, from a cache.
-const ROUTES: [(&str, &[&str], [Option<u64>; 3]); 5] = [
-    ("chat/completions", &["openai", "vllm", "anthropic"], [Some(9), Some(5), Some(2)]),
-    ("completions", &["openai", "vllm"], [Some(9), Some(5), Some(2)]),
-    ("embeddings", &["openai", "vllm"], [Some(3), None, None]),
-    ("responses", &["openai", "vllm", "anthropic"], [Some(9), Some(5), Some(2)]),
-    ("messages", &["openai", "vllm", "anthropic"], [Some(9), Some(5), Some(2)]),
+/// Of the prompt, of the completion, and of the prompt from a cache.
+type Tokens = [Option<u64>; 3];
+
+/// The routes, the types of Llms that have them, and the tokens of the stub's answers.
+const ROUTES: [(&str, &[&str], Tokens); 5] = [
+    ("chat/completions", &["openai", "deepseek", "vllm", "ollama", "anthropic"], [Some(9), Some(5), Some(2)]),
+    ("completions", &["openai", "deepseek", "vllm", "ollama"], [Some(9), Some(5), Some(2)]),
+    ("embeddings", &["openai", "deepseek", "vllm", "ollama"], [Some(3), None, None]),
+    ("responses", &["openai", "deepseek", "vllm", "ollama", "anthropic"], [Some(9), Some(5), Some(2)]),
+    ("messages", &["openai", "deepseek", "vllm", "ollama", "anthropic"], [Some(9), Some(5), Some(2)]),
 ];
 
 fn ask(api: &str, llm: &str) -> Value {
@@ -57,7 +60,7 @@ async fn event_of(admin: &Api, request: &str) -> Value {
 async fn every_route_and_provider_tells_its_tokens() {
     let (server, provider) = (Server::start().await, Provider::start().await);
     let admin = server.login_admin().await;
-    for ty in ["openai", "vllm", "anthropic"] {
+    for ty in ["openai", "deepseek", "vllm", "ollama", "anthropic"] {
         admin.create_llm(ty, ty, &provider).await;
     }
     let mut calls = 0;
@@ -84,5 +87,5 @@ async fn every_route_and_provider_tells_its_tokens() {
             }
         }
     }
-    assert_eq!(calls, 2 * (3 * 4 + 2 * 4 + 2 + 3 * 2 + 3 * 2));
+    assert_eq!(calls, 2 * (5 * 4 + 4 * 4 + 4 + 5 * 2 + 5 * 2));
 }
