@@ -44,7 +44,7 @@ doc:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
 
 .PHONY: test
-test: test-rust test-examples test-python test-wheel ## Every test of every language, with what they need
+test: test-rust test-examples test-python test-node test-wheel ## Every test of every language, with what they need
 
 .PHONY: test-rust
 test-rust: postgres build
@@ -60,6 +60,10 @@ test-examples: build
 .PHONY: test-python
 test-python: build .venv/ready
 	$(PYTHON) -m pytest -q tests/python
+
+.PHONY: test-node
+test-node: build tests/node/node_modules/ready
+	node --test --test-reporter=tap tests/node/*.test.js
 
 # The wheel has an environment of its own, in which maturin installs it.
 .PHONY: test-wheel
@@ -80,6 +84,11 @@ postgres:
 	python3 -c 'import ensurepip, venv' 2>/dev/null || scripts/install python3-venv
 	python3 -m venv .venv
 	$(PYTHON) -m pip install -q --disable-pip-version-check -r $<
+	touch $@
+
+tests/node/node_modules/ready: tests/node/package.json tests/node/package-lock.json
+	{ command -v node && command -v npm; } >/dev/null || scripts/install nodejs npm
+	npm ci --prefix tests/node --no-audit --no-fund --loglevel=error
 	touch $@
 
 # Alone on the machine, one test after another, against the release build.
@@ -116,4 +125,4 @@ deny: ## Licences, sources and banned crates (needs cargo-deny)
 .PHONY: clean
 clean: ## Remove what was built; the data in ./.run stays
 	$(CARGO) clean
-	rm -rf .venv
+	rm -rf .venv tests/node/node_modules

@@ -31,15 +31,15 @@ def connect(server: Server, token: str) -> OpenAI:
 def test_a_plain_call(client: OpenAI, stub: Stub, server: Server, token: str, llm: str) -> None:
     answer = client.chat.completions.create(model=llm, messages=MESSAGES, temperature=0.5)
     assert answer.object == "chat.completion"
-    assert answer.model == f"{llm}-1"
+    assert answer.model == f"{llm}-model"
     choice = answer.choices[0]
     assert (choice.message.role, choice.message.content, choice.finish_reason) == ("assistant", TEXT, "stop")
     assert answer.usage is not None
     usage = (answer.usage.prompt_tokens, answer.usage.completion_tokens, answer.usage.total_tokens)
     assert usage == (9, 5, 14)
     sent = stub.received()[-1]
-    assert sent["body"]["model"] == f"{llm}-1"
-    assert server.secrets[f"the key of {llm}"] in str(sent["headers"])
+    assert sent["body"]["model"] == f"{llm}-model"
+    assert server.keys[llm] in str(sent["headers"])
     assert token not in str(sent)
 
 
@@ -68,7 +68,7 @@ def test_the_async_client(server: Server, token: str, llm: str) -> None:
 
 
 def test_models_are_the_llms_that_may_be_run(client: OpenAI) -> None:
-    assert [model.id for model in client.models.list()] == ["anthropic", "openai", "refusing"]
+    assert [model.id for model in client.models.list()] == ["anthropic", "openai", "refusing", "vllm"]
 
 
 def test_the_llms_own_route_takes_an_sdk_as_well(server: Server, token: str) -> None:
@@ -126,7 +126,7 @@ def test_the_providers_faults_keep_their_status(
     assert caught.value.code == status
     text = caught.value.read().decode()
     assert json.loads(text)["error"]
-    assert server.secrets[f"the key of {llm}"] not in text
+    assert server.keys[llm] not in text
 
 
 @pytest.mark.parametrize("llm", LLMS)

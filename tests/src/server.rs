@@ -321,8 +321,10 @@ pub fn unique(what: &str) -> String {
 ///
 /// Fails when it is missing, or older than a source it was built from.
 pub fn binary(name: &str) -> PathBuf {
-    let tests = env::current_exe().unwrap();
-    let folder = tests.ancestors().nth(2).expect("tests are in target/<profile>/deps");
+    let this = env::current_exe().unwrap();
+    let folder = this.parent().expect("a program is in a folder");
+    // Tests are in target/<profile>/deps, programs one above.
+    let folder = if folder.ends_with("deps") { folder.parent().unwrap() } else { folder };
     let path = folder.join(name);
     let built = fs::metadata(&path).and_then(|file| file.modified()).unwrap_or_else(|error| {
         panic!("{}: {error}; build it first: cargo build --workspace --bins", path.display())

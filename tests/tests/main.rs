@@ -4,6 +4,7 @@ mod access;
 mod architecture;
 mod audit;
 mod audit_modes;
+mod audit_tokens;
 mod auth;
 mod chaos;
 mod cluster;

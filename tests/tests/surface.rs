@@ -245,8 +245,8 @@ async fn a_message_to_an_openai_format_provider_is_translated() {
         assert_eq!(answer["content"], json!([{"type": "text", "text": answer::text()}]));
         assert_eq!((&answer["type"], &answer["stop_reason"]), (&json!("message"), &json!("end_turn")));
         assert_eq!(
-            (&answer["usage"]["input_tokens"], &answer["usage"]["output_tokens"]),
-            (&json!(9), &json!(5))
+            (&answer["usage"]["input_tokens"], &answer["usage"]["cache_read_input_tokens"]),
+            (&json!(7), &json!(2))
         );
         assert_eq!(reply.header("x-mcpctl-dropped"), "top_k");
         let sent = provider.last();
@@ -259,7 +259,7 @@ async fn a_message_to_an_openai_format_provider_is_translated() {
         let text: String = events.iter().filter_map(|event| event["delta"]["text"].as_str()).collect();
         assert_eq!(text, answer::text());
         let last = &events[events.len() - 2];
-        assert_eq!((&last["usage"]["input_tokens"], &last["usage"]["output_tokens"]), (&json!(9), &json!(5)));
+        assert_eq!((&last["usage"]["input_tokens"], &last["usage"]["output_tokens"]), (&json!(7), &json!(5)));
         assert_eq!(events.last().unwrap()["type"], "message_stop");
         assert_eq!(provider.last().json()["stream_options"]["include_usage"], true);
         let event = last_call(&admin).await;

@@ -31,7 +31,8 @@ impl Api {
                 "id": "chatcmpl-stub", "object": "chat.completion", "created": 1_700_000_000, "model": model,
                 "choices": [{"index": 0, "finish_reason": "stop",
                              "message": {"role": "assistant", "content": text()}}],
-                "usage": {"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 14},
+                "usage": {"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 14,
+                          "prompt_tokens_details": {"cached_tokens": 2}},
                 "x_stub": {"kept": [1, 2.50, "as it is"]},
             }),
             Self::Anthropic => json!({
@@ -45,7 +46,8 @@ impl Api {
             Self::Completions => json!({
                 "id": "cmpl-stub", "object": "text_completion", "created": 1_700_000_000, "model": model,
                 "choices": [{"index": 0, "text": text(), "logprobs": null, "finish_reason": "stop"}],
-                "usage": {"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 14},
+                "usage": {"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 14,
+                          "prompt_tokens_details": {"cached_tokens": 2}},
             }),
             Self::Responses => json!({
                 "id": "resp_stub", "object": "response", "created_at": 1_700_000_000, "model": model,

@@ -12,6 +12,8 @@ pub enum Fault {
     Silent,
     /// An error in the API's own format, with a body and headers that reflect the caller's key.
     Status(u16),
+    /// 429 that asks for a second of patience, to the first request with the same body; then good answers.
+    Busy,
     /// 200 with a web page.
     Html,
     /// 200 with `application/json` that is none.
@@ -64,6 +66,7 @@ pub enum Fault {
 
 const NAMED: &[(&str, Fault)] = &[
     ("silent", Fault::Silent),
+    ("busy", Fault::Busy),
     ("html", Fault::Html),
     ("not-json", Fault::NotJson),
     ("empty", Fault::Empty),

@@ -6,6 +6,7 @@ pub mod calls;
 mod fault;
 mod script;
 mod stub;
+pub mod thinking;
 
 pub use fault::Fault;
 pub use stub::{BlackHole, Provider, Received, refusing_url};

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{
     Fault, Received,
     answer::{Api, PARTS, Stream},
-    calls,
+    calls, thinking,
 };
 
 /// One thing the stub does on the connection.
@@ -36,8 +36,8 @@ const COMPRESSED: &[u8] = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03\xab\x56\xca
 /// What zeroes look like in the middle of what gzip has compressed.
 const ZEROES: &[u8] = b"\xec\xc1\x01\x01\x00\x00\x00\x80\x90\xfe\xaf\xee\x08\x0a\x00\x00";
 
-/// What to do with `request`.
-pub(super) fn script(request: &Received, fault: Option<Fault>, redirect: &str) -> Vec<Step> {
+/// What to do with `request`, which came `seen` times before.
+pub(super) fn script(request: &Received, seen: usize, fault: Option<Fault>, redirect: &str) -> Vec<Step> {
     let path = request.path.split('?').next().unwrap_or_default();
     let api = match (request.method.as_str(), path) {
         ("POST", "/v1/chat/completions") => Api::OpenAi,
@@ -55,19 +55,15 @@ pub(super) fn script(request: &Received, fault: Option<Fault>, redirect: &str) -
     let model = asked["model"].as_str().unwrap_or_default();
     let stream = asked["stream"] == true;
     let usage = asked["stream_options"]["include_usage"] == true;
-    let is_chat = matches!(api, Api::OpenAi | Api::Anthropic);
-    let tool = calls::tool(&asked).filter(|_| is_chat);
-    let (plain, events): (Value, Option<Stream>) = match (calls::other(path, &asked), tool) {
-        (Some(answer), _) => (answer, None),
-        (None, Some(tool)) => {
-            (calls::plain(api, model, tool), stream.then(|| calls::stream(api, model, tool, usage)))
-        }
-        (None, None) if calls::wants_object(&asked) && !stream => (calls::object(api, model), None),
-        (None, None) => (api.plain(model), stream.then(|| api.stream(model, usage))),
+    let (mut plain, mut events) = match calls::other(path, &asked) {
+        Some(answer) => (answer, None),
+        None => calls::answer(api, model, &asked, stream, usage),
     };
+    thinking::add(api, model, &asked, &mut plain, &mut events);
     let answer = Answer { api, model, plain, stream: events };
     match fault.or_else(|| Fault::of_model(model)) {
         None => answer.good(),
+        Some(Fault::Busy) if seen > 0 => answer.good(),
         Some(fault) => answer.bad(fault, request, redirect),
     }
 }
@@ -95,7 +91,8 @@ impl Answer<'_> {
     fn bad(&self, fault: Fault, request: &Received, redirect: &str) -> Vec<Step> {
         match fault {
             Fault::Silent => vec![Step::Hang],
-            Fault::Status(status) => self.reflecting(status, request),
+            Fault::Status(status) => self.reflecting(status, request, "7"),
+            Fault::Busy => self.reflecting(429, request, "1"),
             Fault::Html => {
                 whole(200, "text/html; charset=utf-8", &[], b"<!doctype html><title>Bad gateway</title>")
             }
@@ -128,13 +125,13 @@ impl Answer<'_> {
     }
 
     /// An error whose body and headers show the credential that came with the request.
-    fn reflecting(&self, status: u16, request: &Received) -> Vec<Step> {
+    fn reflecting(&self, status: u16, request: &Received, retry_after: &str) -> Vec<Step> {
         let credentials = ["authorization", "x-api-key"].map(|name| request.header(name).unwrap_or("none"));
         let shown = credentials.join(" ");
         let body = self.api.error(status, &format!("stub refuses {shown}: no")).to_string();
         let mut headers = vec![("x-reflected", shown.as_str()), ("set-cookie", "stub=1")];
         if [429, 503, 529].contains(&status) {
-            headers.push(("retry-after", "7"));
+            headers.push(("retry-after", retry_after));
         }
         whole(status, "application/json", &headers, body.as_bytes())
     }

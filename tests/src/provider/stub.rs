@@ -204,17 +204,15 @@ async fn serve(stream: TcpStream, state: &State) -> Result<()> {
         let mut words = head.start.split(' ').map(str::to_owned);
         let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         let request = Received { at: Instant::now(), method, path, headers: head.headers, body };
-        if request.path == "/stub/received" {
-            let seen =
-                state.received.lock().unwrap().iter().map(Received::shown).collect::<Value>().to_string();
+        if let Some(seen) = state.shown(&request.path) {
             let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", seen.len());
             connection.write(format!("{head}{seen}").as_bytes()).await?;
             continue;
         }
-        state.received.lock().unwrap().push(request.clone());
+        let seen = state.remember(&request);
         let fault = *state.fault.lock().unwrap();
         let redirect = state.redirect.lock().unwrap().clone();
-        for step in script(&request, fault, &redirect) {
+        for step in script(&request, seen, fault, &redirect) {
             match step {
                 Step::Close => return Ok(()),
                 Step::Reset => {
@@ -258,6 +256,25 @@ async fn repeat(connection: &mut Connection, bytes: &[u8], state: &State) -> Res
 }
 
 impl State {
+    /// How often a request with this body came before.
+    fn remember(&self, request: &Received) -> usize {
+        let mut received = self.received.lock().unwrap();
+        received.push(request.clone());
+        received.iter().filter(|known| known.body == request.body).count() - 1
+    }
+
+    /// What test programs in other languages want to know.
+    fn shown(&self, path: &str) -> Option<String> {
+        match path {
+            "/stub/received" => {
+                let received = self.received.lock().unwrap();
+                Some(received.iter().map(Received::shown).collect::<Value>().to_string())
+            }
+            "/stub/hung-up" => Some(self.hung_up.lock().unwrap().len().to_string()),
+            _ => None,
+        }
+    }
+
     fn hung_up(&self) -> Result<()> {
         self.hung_up.lock().unwrap().push(Instant::now());
         Ok(())

@@ -28,6 +28,9 @@ pub(in crate::adapter) struct AnthropicStream {
     head: Vec<u8>,
     usage: Usage,
     open: BTreeMap<u64, Block>,
+    /// Thinking that is over. It leaves as one list: of a field that they do not know, the official SDKs keep the
+    /// last piece alone, or fail at the second one.
+    thinking: Vec<Value>,
     tools: usize,
     remembered: usize,
     done: bool,
@@ -81,6 +84,7 @@ impl AnthropicStream {
             head: Vec::new(),
             usage: Usage::default(),
             open: BTreeMap::new(),
+            thinking: Vec::new(),
             tools: 0,
             remembered: 0,
             done: false,
@@ -259,18 +263,27 @@ impl AnthropicStream {
     }
 
     fn close_block(&mut self, at: u64, out: &mut Vec<u8>) {
-        let block = match self.open.remove(&at) {
+        match self.open.remove(&at) {
             Some(Block::Tool { index, has_arguments: false, input }) => {
                 self.arguments(index, &arguments(input.as_ref()), out);
-                return;
             }
             Some(Block::Thinking { text, signature }) if self.remembered <= MAX_REMEMBERED => {
-                json!({"type": "thinking", "thinking": text, "signature": signature})
+                self.thinking.push(json!({"type": "thinking", "thinking": text, "signature": signature}));
             }
-            Some(Block::Redacted(block)) => block,
-            _ => return,
-        };
-        self.chunk(&json!({"thinking_blocks": [block]}).to_string(), None, out);
+            Some(Block::Redacted(block)) => self.thinking.push(block),
+            _ => {}
+        }
+    }
+
+    /// Ends all blocks that nobody ended, and sends what was thought.
+    fn close_blocks(&mut self, out: &mut Vec<u8>) {
+        while let Some(at) = self.open.keys().next().copied() {
+            self.close_block(at, out);
+        }
+        if !self.thinking.is_empty() {
+            let blocks = std::mem::take(&mut self.thinking);
+            self.chunk(&json!({ "thinking_blocks": blocks }).to_string(), None, out);
+        }
     }
 
     fn on_stop_reason(&mut self, reason: Option<&str>, out: &mut Vec<u8>) {
@@ -311,12 +324,6 @@ impl AnthropicStream {
         self.summary.error = Some(message.to_owned());
         failure::error_frame(out, message, error_type, None);
         self.done = true;
-    }
-
-    fn close_blocks(&mut self, out: &mut Vec<u8>) {
-        while let Some(at) = self.open.keys().next().copied() {
-            self.close_block(at, out);
-        }
     }
 
     fn text(&mut self, key: &'static str, text: &str, out: &mut Vec<u8>) {
