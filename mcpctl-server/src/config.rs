@@ -40,6 +40,14 @@ pub struct Config {
     #[arg(long, env = "MCPCTL_QUEUE_TIMEOUT", default_value = "1s", value_parser = parse_duration)]
     pub queue_timeout: Duration,
 
+    /// The `gemini` program, for LLMs of type gemini-cli [default: the one in PATH, if there is one]
+    #[arg(long, env = "MCPCTL_GEMINI_PROGRAM")]
+    pub gemini_program: Option<PathBuf>,
+
+    /// Runs of the `gemini` program at once; more wait in line, and then get a 503
+    #[arg(long, env = "MCPCTL_GEMINI_MAX_PROCESSES", default_value_t = 4)]
+    pub gemini_max_processes: usize,
+
     /// Connections of clients at once; more get a 503 and are closed
     #[arg(long, env = "MCPCTL_MAX_CONNECTIONS", default_value_t = 20_000)]
     pub max_connections: usize,

@@ -5,6 +5,7 @@ pub mod config;
 mod connection;
 mod cores;
 mod descriptors;
+mod gemini;
 mod handlers;
 mod listen;
 mod master_key;

@@ -16,7 +16,9 @@ use mcpctl_core::{
     store::SqlStore,
 };
 
-use crate::{App, Config, ConnectionLimits, Listener, descriptors, master_key, serve_on_cores, telemetry};
+use crate::{
+    App, Config, ConnectionLimits, Listener, descriptors, gemini, master_key, serve_on_cores, telemetry,
+};
 
 /// How long the last audit events may take to be written when the server stops.
 const FLUSH: Duration = Duration::from_secs(10);
@@ -29,6 +31,7 @@ const FLUSH: Duration = Duration::from_secs(10);
 /// When the settings are wrong, the database cannot be opened, or the address is taken.
 pub async fn run(config: Config, stop: impl Future<Output = ()>, announce: impl FnOnce(&str)) -> Result<()> {
     let data_dir = data_dir(&config)?;
+    let gemini = gemini::find(&config, &data_dir)?;
     let listener = Listener::bind(config.listen)
         .map_err(|cause| Error::invalid(format!("cannot listen on {}: {cause}", config.listen)))?
         .with_limits(connection_limits(&config));
@@ -51,7 +54,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>, announce: impl 
     };
     let Config { max_in_flight, max_queue, queue_timeout, .. } = config;
     let propagate = Some(telemetry::traceparent as _);
-    let settings = GatewaySettings { max_in_flight, max_queue, queue_timeout, propagate };
+    let settings = GatewaySettings { max_in_flight, max_queue, queue_timeout, propagate, gemini };
     let app = App::new(registry.clone(), Gateway::new(registry.clone(), settings)?)?
         .with_body_timeout(config.body_timeout);
     let address = listener.address().map_err(Error::internal)?;

@@ -239,16 +239,6 @@ async fn what_anthropic_cannot_do_is_named_or_refused() {
 }
 
 #[tokio::test]
-async fn gemini_cli_is_not_built_yet_and_says_so() {
-    let server = Server::start().await;
-    let admin = server.login_admin().await;
-    admin.create("llms", &json!({"name": "g", "type": "gemini-cli", "model": "gemini"})).await;
-    let reply = admin.infer("g", &json!({"messages": messages()})).await;
-    assert_eq!(reply.status, 501);
-    assert!(reply.text().contains("Unsupported LLM provider: gemini-cli"), "{}", reply.text());
-}
-
-#[tokio::test]
 async fn the_keys_change_counts_for_the_next_call() {
     let (server, admin, provider, _key) = with_llm("openai").await;
     admin.infer("gpt", &json!({"messages": messages()})).await.expect(200);

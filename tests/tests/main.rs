@@ -11,6 +11,7 @@ mod cluster;
 mod connections;
 mod crash;
 mod faults;
+mod gemini;
 mod inference;
 mod input;
 mod journey;

@@ -42,13 +42,13 @@ impl Codec {
             let message = format!("{api} is not supported by provider type {}", ty.as_str());
             Error::new(ErrorKind::NotImplemented, message)
         };
-        let adapter = Adapter::of(ty).ok_or_else(unsupported)?;
+        let adapter = Adapter::of(ty);
         let passage = match (api, adapter) {
             (Api::ChatCompletions, _) | (Api::Completions, Adapter::OpenAi) => Passage::Chat,
             (Api::Embeddings, Adapter::OpenAi) => Passage::Native,
             (Api::Responses, _) if ty == LlmType::OpenAi => Passage::Native,
             (Api::Messages | Api::CountTokens, Adapter::Anthropic) => Passage::Native,
-            (Api::Messages, Adapter::OpenAi) | (Api::Responses, _) => Passage::Translated,
+            (Api::Messages, Adapter::OpenAi | Adapter::Gemini) | (Api::Responses, _) => Passage::Translated,
             _ => return Err(unsupported()),
         };
         Ok(Self { api, adapter, passage })

@@ -3,6 +3,7 @@
 //!
 //! * [`Adapter::OpenAi`] passes bytes through and watches them go by.
 //! * [`Adapter::Anthropic`] translates chat completions to the Messages API and back.
+//! * [`Adapter::Gemini`] makes a prompt for the `gemini` program, and reads what it prints.
 //!
 //! One call is one [`Adapter::encode`], then either [`Adapter::decode`] (a whole answer),
 //! [`Adapter::decode_error`] (a status that is not a success) or [`Adapter::stream`]. What the answer must be
@@ -18,6 +19,7 @@ mod codec;
 mod events;
 mod failure;
 mod fields;
+mod gemini;
 mod inbound;
 mod openai;
 mod provider;
@@ -26,6 +28,8 @@ mod stream;
 pub use answer::{DecodeContext, Decoded, Summary};
 pub use api::Api;
 pub use codec::Codec;
+pub(crate) use gemini::{LAST_LINE, Opening, after_exit};
+
 pub use failure::{ProviderError, anthropic_error_type};
 pub use provider::{Adapter, ProviderRequest, Settings};
 pub use stream::StreamDecoder;

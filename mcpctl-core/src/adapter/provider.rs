@@ -2,17 +2,19 @@ use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use super::{
-    DecodeContext, Decoded, ProviderError, StreamDecoder, anthropic, failure, failure::Shape, openai,
+    DecodeContext, Decoded, ProviderError, StreamDecoder, anthropic, failure, failure::Shape, gemini, openai,
 };
 use crate::{Result, resource::LlmType, wire::ChatRequest};
 
-/// The two wire formats that providers speak.
+/// The formats that providers speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Adapter {
     /// OpenAI's chat completions: what callers speak too, so bytes pass through.
     OpenAi,
     /// Anthropic's Messages API, version `2023-06-01`: translated.
     Anthropic,
+    /// The `gemini` program: a prompt on its standard input, lines of JSON on its standard output.
+    Gemini,
 }
 
 /// What an Llm's configuration says about a request.
@@ -52,20 +54,29 @@ pub struct ProviderRequest {
 }
 
 impl Adapter {
-    /// The adapter of a provider type; `None` for a type that is not spoken to over HTTP.
-    pub const fn of(ty: LlmType) -> Option<Self> {
+    /// The adapter of a provider type.
+    pub const fn of(ty: LlmType) -> Self {
         match ty {
-            LlmType::OpenAi | LlmType::DeepSeek | LlmType::Vllm | LlmType::Ollama => Some(Self::OpenAi),
-            LlmType::Anthropic => Some(Self::Anthropic),
-            LlmType::GeminiCli => None,
+            LlmType::OpenAi | LlmType::DeepSeek | LlmType::Vllm | LlmType::Ollama => Self::OpenAi,
+            LlmType::Anthropic => Self::Anthropic,
+            LlmType::GeminiCli => Self::Gemini,
         }
     }
 
-    /// The path of chat below a provider's base URL; see [`Adapter::endpoint`].
+    /// The path of chat below a provider's base URL; see [`Adapter::endpoint`]. A program has no addresses, and the
+    /// path stands for its one way to be called.
     pub const fn chat_path(self) -> &'static str {
         match self {
-            Self::OpenAi => "/v1/chat/completions",
+            Self::OpenAi | Self::Gemini => "/v1/chat/completions",
             Self::Anthropic => "/v1/messages",
+        }
+    }
+
+    /// The content type of a streamed answer.
+    pub const fn stream_type(self) -> &'static str {
+        match self {
+            Self::OpenAi | Self::Anthropic => "text/event-stream",
+            Self::Gemini => "application/x-ndjson",
         }
     }
 
@@ -98,6 +109,7 @@ impl Adapter {
         match self {
             Self::OpenAi => Ok(openai::encode(request, settings)),
             Self::Anthropic => anthropic::encode(request, settings),
+            Self::Gemini => gemini::encode(request, settings),
         }
     }
 
@@ -111,6 +123,7 @@ impl Adapter {
         match self {
             Self::OpenAi => openai::decode(body, context),
             Self::Anthropic => anthropic::decode(body, context),
+            Self::Gemini => gemini::decode(body, context),
         }
     }
 
@@ -125,6 +138,7 @@ impl Adapter {
         match self {
             Self::OpenAi => StreamDecoder::openai(context),
             Self::Anthropic => StreamDecoder::anthropic(context),
+            Self::Gemini => StreamDecoder::gemini(context),
         }
     }
 }

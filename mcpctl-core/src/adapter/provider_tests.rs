@@ -9,9 +9,9 @@ fn request(body: &Value) -> ChatRequest {
 
 #[test]
 fn every_type_has_its_adapter() {
-    assert_eq!(Adapter::of(LlmType::Vllm), Some(Adapter::OpenAi));
-    assert_eq!(Adapter::of(LlmType::Anthropic), Some(Adapter::Anthropic));
-    assert_eq!(Adapter::of(LlmType::GeminiCli), None);
+    assert_eq!(Adapter::of(LlmType::Vllm), Adapter::OpenAi);
+    assert_eq!(Adapter::of(LlmType::Anthropic), Adapter::Anthropic);
+    assert_eq!(Adapter::of(LlmType::GeminiCli), Adapter::Gemini);
 }
 
 #[test]

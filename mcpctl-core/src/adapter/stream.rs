@@ -5,6 +5,7 @@ use super::{
     anthropic::AnthropicStream,
     events::{EventStream, Flavour},
     failure,
+    gemini::GeminiStream,
     inbound::InboundStream,
     openai::OpenAiStream,
 };
@@ -21,6 +22,7 @@ pub struct StreamDecoder(Kind);
 enum Kind {
     OpenAi(Box<OpenAiStream>),
     Anthropic(Box<AnthropicStream>),
+    Gemini(Box<GeminiStream>),
     Events(Box<EventStream>),
     Inbound(Box<InboundStream>),
 }
@@ -32,6 +34,10 @@ impl StreamDecoder {
 
     pub(super) fn anthropic(context: DecodeContext) -> Self {
         Self(Kind::Anthropic(Box::new(AnthropicStream::new(context))))
+    }
+
+    pub(super) fn gemini(context: DecodeContext) -> Self {
+        Self(Kind::Gemini(Box::new(GeminiStream::new(context))))
     }
 
     pub(super) fn events(flavour: Flavour, context: DecodeContext) -> Self {
@@ -50,6 +56,7 @@ impl StreamDecoder {
         match &mut self.0 {
             Kind::OpenAi(stream) => stream.push(input, out),
             Kind::Anthropic(stream) => stream.push(&input, out),
+            Kind::Gemini(stream) => stream.push(&input, out),
             Kind::Events(stream) => stream.push(input, out),
             Kind::Inbound(stream) => stream.push(input, out),
         }
@@ -60,6 +67,7 @@ impl StreamDecoder {
         match &mut self.0 {
             Kind::OpenAi(stream) => stream.finish(out),
             Kind::Anthropic(stream) => stream.finish(out),
+            Kind::Gemini(stream) => stream.finish(out),
             Kind::Events(stream) => stream.finish(out),
             Kind::Inbound(stream) => stream.finish(out),
         }
@@ -70,6 +78,7 @@ impl StreamDecoder {
         match &mut self.0 {
             Kind::OpenAi(stream) => stream.fail(message, error_type, out),
             Kind::Anthropic(stream) => stream.fail(message, error_type, out),
+            Kind::Gemini(stream) => stream.fail(message, error_type, out),
             Kind::Events(stream) => stream.fail(message, error_type, out),
             Kind::Inbound(stream) => stream.fail(message, error_type, out),
         }
@@ -79,7 +88,9 @@ impl StreamDecoder {
     pub fn error_for_end(&mut self, message: &str, error_type: &str) -> Bytes {
         let mut out = Vec::new();
         match &mut self.0 {
-            Kind::OpenAi(_) | Kind::Anthropic(_) => failure::error_frame(&mut out, message, error_type, None),
+            Kind::OpenAi(_) | Kind::Anthropic(_) | Kind::Gemini(_) => {
+                failure::error_frame(&mut out, message, error_type, None)
+            }
             Kind::Events(stream) => stream.write_error(message, error_type, &mut out),
             Kind::Inbound(stream) => stream.write_error(message, error_type, &mut out),
         }
@@ -91,6 +102,7 @@ impl StreamDecoder {
         match &self.0 {
             Kind::OpenAi(stream) => stream.is_done(),
             Kind::Anthropic(stream) => stream.is_done(),
+            Kind::Gemini(stream) => stream.is_done(),
             Kind::Events(stream) => stream.is_done(),
             Kind::Inbound(stream) => stream.is_done(),
         }
@@ -101,6 +113,7 @@ impl StreamDecoder {
         match &self.0 {
             Kind::OpenAi(stream) => stream.summary(),
             Kind::Anthropic(stream) => stream.summary(),
+            Kind::Gemini(stream) => stream.summary(),
             Kind::Events(stream) => stream.summary(),
             Kind::Inbound(stream) => stream.summary(),
         }

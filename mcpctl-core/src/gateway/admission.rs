@@ -25,12 +25,14 @@ use super::{meters::LlmMeters, pipeline::GatewaySettings};
 use crate::{
     error::{Error, Result},
     registry::{LlmEntry, Registry},
-    resource::Id,
+    resource::{Id, LlmType},
 };
 
 /// The limits of a gateway, one for all its threads.
 pub(super) struct Admission {
     server: Arc<Gate>,
+    /// Runs of the `gemini` program; `None` without that program.
+    processes: Option<Arc<Gate>>,
     /// Those of Llms that have a limit, from their first call under it until the Llm is gone. Read without a lock.
     llms: ArcSwap<HashMap<Id, Arc<Gate>>>,
     max_queue: Option<usize>,
@@ -40,7 +42,15 @@ pub(super) struct Admission {
 /// What a call holds from its admission to the last byte of its answer.
 pub(super) struct Places {
     _llm: Option<Place>,
+    process: Option<Arc<Place>>,
     _server: Place,
+}
+
+impl Places {
+    /// The place of a process, which the process keeps: it may end after its call.
+    pub(super) fn process(&self) -> Option<Arc<Place>> {
+        self.process.clone()
+    }
 }
 
 /// The longest line when nothing else is said.
@@ -55,6 +65,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 pub(super) enum Limit {
     /// Its Llm's.
     Llm,
+    /// That of processes of the `gemini` program.
+    Processes,
     /// The server's.
     Server,
 }
@@ -69,9 +81,11 @@ pub(super) enum Shed {
 }
 
 impl Admission {
-    pub(super) fn new(settings: GatewaySettings) -> Self {
+    pub(super) fn new(settings: &GatewaySettings) -> Self {
+        let processes = settings.gemini.as_ref().map(|gemini| Arc::new(Gate::new(gemini.max_processes)));
         Self {
             server: Arc::new(Gate::new(settings.max_in_flight)),
+            processes,
             llms: ArcSwap::default(),
             max_queue: settings.max_queue,
             patience: settings.queue_timeout,
@@ -82,7 +96,7 @@ impl Admission {
     ///
     /// # Errors
     ///
-    /// Rate limited, at the Llm's limit; unavailable, at the server's.
+    /// Rate limited, at the Llm's limit; unavailable, at that of processes and at the server's.
     pub(super) async fn admit(
         &self,
         registry: &Registry,
@@ -98,8 +112,14 @@ impl Admission {
                 Some(call.enter(&gate, Limit::Llm).await?)
             }
         };
+        let process = match &self.processes {
+            Some(gate) if llm.spec.ty == LlmType::GeminiCli => {
+                Some(Arc::new(call.enter(gate, Limit::Processes).await?))
+            }
+            _ => None,
+        };
         let at_server = call.enter(&self.server, Limit::Server).await?;
-        Ok(Places { _llm: at_llm, _server: at_server })
+        Ok(Places { _llm: at_llm, process, _server: at_server })
     }
 
     /// The gate of an Llm; the first call under a limit makes it.
@@ -167,6 +187,12 @@ impl Call<'_> {
                 format!(
                     "llm `{}`: all of its {most} places are taken, and {then}; try again shortly",
                     self.llm.name
+                ),
+                RETRY_AFTER,
+            ),
+            Limit::Processes => Error::unavailable(
+                format!(
+                    "the gemini program runs {most} times, as often as it may, and {then}; try again shortly"
                 ),
                 RETRY_AFTER,
             ),

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use super::{
     redact::Redactor,
-    transport::{Transport, Way},
+    transport::{Invocation, Transport, Way},
 };
 use crate::{
     adapter::{Adapter, Api, Codec, Settings},
@@ -50,12 +50,7 @@ pub(super) struct Destination {
 
 impl Destination {
     pub(super) fn new(llm: Arc<LlmEntry>, transport: &Transport) -> Result<Self> {
-        let adapter = Adapter::of(llm.spec.ty).ok_or_else(|| {
-            Error::new(
-                ErrorKind::NotImplemented,
-                format!("Unsupported LLM provider: {}", llm.spec.ty.as_str()),
-            )
-        })?;
+        let adapter = Adapter::of(llm.spec.ty);
         let base = match llm.spec.url.as_str() {
             "" => llm.spec.ty.default_url().unwrap_or_default(),
             url => url,
@@ -69,10 +64,16 @@ impl Destination {
             uris.push((codec.path(), uri));
         }
         let millis = |name: &str| llm.spec.extra(name).and_then(Value::as_u64).map(Duration::from_millis);
-        // All paths are at one host, so they share their connections.
-        let (_, first) = uris.first().ok_or_else(|| Error::internal("a provider without an address"))?;
-        let way = transport.way(first, millis("connectTimeoutMs").unwrap_or(DEFAULT_CONNECT_TIMEOUT));
         let timeout = millis("timeoutMs").unwrap_or(DEFAULT_TIMEOUT);
+        let way = match adapter {
+            Adapter::Gemini => transport.way_to_gemini(timeout).ok_or_else(|| no_program(&llm))?,
+            Adapter::OpenAi | Adapter::Anthropic => {
+                // All paths are at one host, so they share their connections.
+                let first = uris.first().map(|(_, uri)| uri);
+                let first = first.ok_or_else(|| Error::internal("a provider without an address"))?;
+                transport.way(first, millis("connectTimeoutMs").unwrap_or(DEFAULT_CONNECT_TIMEOUT))
+            }
+        };
         let headers = base_headers(&llm, adapter);
         Ok(Self {
             llm,
@@ -145,6 +146,7 @@ impl Destination {
     pub(super) fn request(
         &self,
         codec: Codec,
+        model: &str,
         key: Option<&SecretValue>,
         body: Bytes,
         caller: &CallerHeaders,
@@ -160,6 +162,9 @@ impl Destination {
         };
         if codec.is_anthropic_throughout() {
             caller.add_to(request.headers_mut());
+        }
+        if self.adapter == Adapter::Gemini {
+            request.extensions_mut().insert(Invocation { model: model.to_owned(), key: key.cloned() });
         }
         Ok(request)
     }
@@ -189,11 +194,19 @@ impl Destination {
         String::from_utf8_lossy(&self.redact(Bytes::copy_from_slice(text.as_bytes()))).into_owned()
     }
 
+    /// The same for an error that tells what the provider said.
+    pub(super) fn redact_error(&self, error: Error) -> Error {
+        let clean = self.redact_text(error.message());
+        if clean == error.message() { error } else { Error::new(error.kind(), clean) }
+    }
+
     fn credential(&self, key: &SecretValue) -> Result<(HeaderName, HeaderValue)> {
         let key = key.expose().trim();
         let (name, text) = match self.adapter {
             Adapter::OpenAi => (AUTHORIZATION, Zeroizing::new(format!("Bearer {key}"))),
             Adapter::Anthropic => (HeaderName::from_static("x-api-key"), Zeroizing::new(key.to_owned())),
+            // What the program itself sends it in; to the program it goes in its environment.
+            Adapter::Gemini => (HeaderName::from_static("x-goog-api-key"), Zeroizing::new(key.to_owned())),
         };
         let mut value = HeaderValue::from_str(&text).map_err(|_| {
             Error::new(
@@ -255,6 +268,16 @@ fn base_headers(llm: &LlmEntry, adapter: Adapter) -> HeaderMap {
         }
     }
     headers
+}
+
+/// Why an Llm of type `gemini-cli` cannot be called.
+pub(super) fn no_program(llm: &LlmEntry) -> Error {
+    let message = format!(
+        "Unsupported LLM provider: gemini-cli (llm `{}`): the server has no `gemini` program; install it there with \
+         `npm install -g @google/gemini-cli` and restart the server",
+        llm.name
+    );
+    Error::new(ErrorKind::NotImplemented, message)
 }
 
 fn clip(text: &str) -> String {

@@ -51,12 +51,15 @@ pub(super) struct LlmMeters {
     shed: [AtomicU64; SHEDS.len()],
 }
 
-const LIMITS: [(Limit, &str); 2] = [(Limit::Llm, "llm"), (Limit::Server, "server")];
+const LIMITS: [(Limit, &str); 3] =
+    [(Limit::Llm, "llm"), (Limit::Processes, "processes"), (Limit::Server, "server")];
 
 /// Whose limit was met, and why the call was refused; and both in words.
-const SHEDS: [((Limit, Shed), [&str; 2]); 4] = [
+const SHEDS: [((Limit, Shed), [&str; 2]); 6] = [
     ((Limit::Llm, Shed::LineFull), ["llm", "line_full"]),
     ((Limit::Llm, Shed::Timeout), ["llm", "timeout"]),
+    ((Limit::Processes, Shed::LineFull), ["processes", "line_full"]),
+    ((Limit::Processes, Shed::Timeout), ["processes", "timeout"]),
     ((Limit::Server, Shed::LineFull), ["server", "line_full"]),
     ((Limit::Server, Shed::Timeout), ["server", "timeout"]),
 ];

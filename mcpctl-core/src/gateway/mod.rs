@@ -23,3 +23,4 @@ pub use answer::{Answer, AnswerBody};
 pub use body::{BodyFault, read_whole};
 pub use pipeline::{Ask, Gateway, GatewaySettings, Model, Target};
 pub use span::{Propagate, SPANS};
+pub use transport::GeminiProgram;

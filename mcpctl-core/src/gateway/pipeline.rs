@@ -17,12 +17,12 @@ use super::{
     admission::{Admission, Places},
     answer::Answer,
     body::{BodyFault, read_whole},
-    destination::{CallerHeaders, Destination},
+    destination::{CallerHeaders, Destination, no_program},
     meters::Meters,
     metrics,
     relay::Relay,
     span::{CallSpan, Propagate, TRACEPARENT},
-    transport::{Fault, ProviderBody, Transport, describe},
+    transport::{Fault, FaultKind, GeminiProgram, ProviderBody, Transport, describe},
 };
 use crate::{
     adapter::{Api, Codec, DecodeContext, ProviderRequest},
@@ -50,7 +50,7 @@ struct Inner {
 }
 
 /// Limits of a gateway.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct GatewaySettings {
     /// Calls at once; more wait in line. An Llm may have a limit of its own besides.
     pub max_in_flight: usize,
@@ -60,12 +60,14 @@ pub struct GatewaySettings {
     pub queue_timeout: Duration,
     /// What tells a provider of the span of a call, when calls are traced. The default is to tell nothing.
     pub propagate: Option<Propagate>,
+    /// The program behind Llms of type `gemini-cli`, which cannot be called without one.
+    pub gemini: Option<GeminiProgram>,
 }
 
 impl Default for GatewaySettings {
     fn default() -> Self {
-        let (max_queue, propagate) = (None, None);
-        Self { max_in_flight: 10_000, max_queue, queue_timeout: Duration::from_secs(1), propagate }
+        let (max_queue, propagate, gemini) = (None, None, None);
+        Self { max_in_flight: 10_000, max_queue, queue_timeout: Duration::from_secs(1), propagate, gemini }
     }
 }
 
@@ -127,9 +129,10 @@ impl Gateway {
     ///
     /// Internal, when TLS cannot be set up.
     pub fn new(registry: Registry, settings: GatewaySettings) -> Result<Self> {
-        let admission = Arc::new(Admission::new(settings));
-        let (transport, destinations, meters) = (Transport::new()?, ArcSwap::default(), Arc::default());
-        let propagate = settings.propagate;
+        let admission = Arc::new(Admission::new(&settings));
+        let GatewaySettings { propagate, gemini, .. } = settings;
+        gemini.iter().for_each(GeminiProgram::sweep);
+        let (transport, destinations, meters) = (Transport::new(gemini)?, ArcSwap::default(), Arc::default());
         Ok(Self(Arc::new(Inner { registry, transport, destinations, admission, meters, propagate })))
     }
 
@@ -197,7 +200,7 @@ impl Gateway {
             }
         };
         // 4. The call itself.
-        let (outcome, receipt) = match self.send(&llm, api, request, &headers, &mut account).await {
+        let (outcome, receipt) = match self.send(&llm, api, request, &headers, &mut account, &places).await {
             Ok(Called::Whole { answer, bytes }) => {
                 account.sent(bytes);
                 let receipt = account.finish(answer.status);
@@ -268,6 +271,7 @@ impl Gateway {
         request: Result<ChatRequest>,
         headers: &CallerHeaders,
         account: &mut Account,
+        places: &Places,
     ) -> Result<Called> {
         let request = request?;
         let destination = self.destination(llm)?;
@@ -280,15 +284,18 @@ impl Gateway {
         let key = self.0.registry.api_key(llm).await?;
         let settings = destination.settings(model, Timestamp::now().as_second());
         let ProviderRequest { body, dropped, context } = codec.encode(&request, &settings)?;
-        let mut outgoing = destination.request(codec, key.as_deref(), body, headers)?;
+        let mut outgoing = destination.request(codec, model, key.as_deref(), body, headers)?;
         if let (Some(span), Some(propagate)) = (account.span(), self.0.propagate)
             && let Some(parent) = span.traceparent(propagate)
         {
             outgoing.headers_mut().insert(TRACEPARENT, parent);
         }
+        if let Some(place) = places.process() {
+            outgoing.extensions_mut().insert(place);
+        }
         let response = timeout(destination.timeout, destination.way.send(outgoing)).await;
         let response = response.map_err(|_| too_slow(&destination))?;
-        let response = response.map_err(|fault| unreachable(&destination, fault))?;
+        let response = response.map_err(|fault| no_response(&destination, fault))?;
         let mut called = match codec.streams(&request) {
             _ if !response.status().is_success() => {
                 // Rare, and large: it must not make every call's future as large.
@@ -387,7 +394,7 @@ fn stream(
     check_encoding(destination, &response)?;
     let content_type = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let content_type = content_type.unwrap_or_default().to_ascii_lowercase();
-    if !content_type.starts_with("text/event-stream") {
+    if !content_type.starts_with(destination.adapter.stream_type()) {
         let what = if content_type.is_empty() { "no content type" } else { &content_type };
         return Err(provider_error(
             destination,
@@ -410,6 +417,7 @@ async fn whole(
     let read = read_whole(response.into_body(), MAX_ANSWER, destination.timeout).await;
     let body = read.map_err(|fault| match fault {
         BodyFault::TooSlow => too_slow(destination),
+        BodyFault::Broken(fault) if fault.is_late() => too_slow(destination),
         BodyFault::TooLong => {
             provider_error(destination, &format!("the provider's answer is longer than {MAX_ANSWER} bytes"))
         }
@@ -417,7 +425,7 @@ async fn whole(
             provider_error(destination, &format!("the provider broke off: {}", describe(&fault)))
         }
     })?;
-    let decoded = codec.decode(&body, context)?;
+    let decoded = codec.decode(&body, context).map_err(|error| destination.redact_error(error))?;
     account.summary(&decoded.summary, destination);
     let body = destination.redact(decoded.body);
     let bytes = body.len();
@@ -467,8 +475,13 @@ fn too_slow(destination: &Destination) -> Error {
     )
 }
 
-fn unreachable(destination: &Destination, fault: Fault) -> Error {
-    let doing = if fault.is_connect { "the provider cannot be reached" } else { "the provider broke off" };
+fn no_response(destination: &Destination, fault: Fault) -> Error {
+    let doing = match fault.kind {
+        FaultKind::Connect => "the provider cannot be reached",
+        FaultKind::Exchange => "the provider broke off",
+        FaultKind::Missing => return no_program(&destination.llm),
+        FaultKind::Late => return too_slow(destination),
+    };
     provider_error(destination, &format!("{doing}: {}", fault.what))
 }
 

@@ -109,3 +109,29 @@ fn settings_with_a_meaning_are_checked() {
         assert!(message.starts_with(path), "{message}");
     }
 }
+
+/// Every setting with a meaning: a good value, a bad one, and a row in the README.
+#[test]
+fn every_setting_with_a_meaning_is_checked_and_documented() {
+    let readme = include_str!("../../../README.md");
+    let rows: Vec<&str> = readme.lines().filter(|line| line.starts_with("| `")).collect();
+    for (name, good, bad) in [
+        ("headers", json!({"x-team": "a"}), json!([])),
+        ("timeoutMs", json!(1000), json!(86_400_001)),
+        ("connectTimeoutMs", json!(1), json!(-1)),
+        ("maxTokens", json!(1), json!(0)),
+        ("anthropicVersion", json!("2023-06-01"), json!("")),
+        ("allowedModels", json!(["gpt-*"]), json!([1])),
+        ("defaults", json!({"top_p": 1}), json!("top_p")),
+        ("strict", json!(true), json!("true")),
+        ("maxInFlight", json!(1), json!(0)),
+    ] {
+        let llm =
+            |value: Value| json!({"name": "a", "type": "openai", "model": "m", "extraConfig": {name: value}});
+        read(llm(good)).unwrap();
+        let message = fault(llm(bad));
+        assert!(message.starts_with(&format!("extraConfig.{name}: must ")), "{message}");
+        let cell = |row: &&str| row.split('|').nth(1).is_some_and(|cell| cell.contains(&format!("`{name}`")));
+        assert!(rows.iter().any(cell), "{name} has no row in the README");
+    }
+}

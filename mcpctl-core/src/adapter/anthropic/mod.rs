@@ -19,7 +19,7 @@ mod usage;
 use super::fields;
 
 pub(super) use names::Names;
-pub(super) use request::encode;
+pub(super) use request::{encode, is_neutral};
 pub(super) use response::{decode, finish_reason};
 pub(super) use stream::AnthropicStream;
 pub(super) use usage::Usage;

@@ -205,8 +205,8 @@ impl Translation {
     }
 }
 
-/// Whether a parameter that Anthropic lacks asks for nothing beyond what it does anyway.
-fn is_neutral(key: &str, value: &Value) -> bool {
+/// Whether a parameter that a provider lacks asks for nothing beyond what it does anyway.
+pub(in crate::adapter) fn is_neutral(key: &str, value: &Value) -> bool {
     match key {
         "logprobs" | "store" => value == false,
         "frequency_penalty" | "presence_penalty" | "top_logprobs" => value.as_f64() == Some(0.0),

@@ -1,9 +1,14 @@
-//! Connections to providers: which way, how a name becomes an address, and HTTP/1.1 in the caller's own task.
+//! Ways to providers: which one, how a name becomes an address, HTTP/1.1 in the caller's own task, and the provider
+//! that is a program.
 
 mod counted;
+mod home;
+mod program;
 mod resolver;
 mod upstream;
 mod way;
 
 pub(super) use counted::Connections;
-pub(super) use way::{Fault, ProviderBody, Transport, Way, describe};
+pub use program::GeminiProgram;
+pub(super) use program::Invocation;
+pub(super) use way::{Fault, FaultKind, ProviderBody, Transport, Way, describe};
