@@ -256,6 +256,7 @@ async fn what_the_program_cannot_be_told_is_named_or_refused() {
         (forced, "tool_choice: "),
         (json!({"model": "--yolo", "messages": [{"role": "user", "content": "x"}]}), "model: "),
         (json!({"model": "a b", "messages": [{"role": "user", "content": "x"}]}), "model: "),
+        (json!({"model": "a/../../b", "messages": [{"role": "user", "content": "x"}]}), "model: "),
     ] {
         let message = setup.admin.infer("g", &bad).await.error(400);
         assert!(message.starts_with(field), "{message}");

@@ -19,8 +19,8 @@ use crate::{
 /// Where audit events go.
 #[async_trait]
 pub trait AuditSink: Send + Sync + 'static {
-    /// Keeps events, all or none; once this returns, they survive the end of the process. After an error the same events come again, so one that is there already
-    /// must be left alone.
+    /// Keeps events, all or none; once this returns, they survive the end of the process. After an error the same
+    /// events come again, so one that is there already must be left alone.
     ///
     /// # Errors
     ///

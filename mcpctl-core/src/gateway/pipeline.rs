@@ -28,7 +28,7 @@ use crate::{
     adapter::{Api, Codec, DecodeContext, ProviderRequest},
     auth::Principal,
     error::{Error, ErrorKind, Result},
-    rbac::{Action, Permission},
+    rbac::Action,
     registry::{LlmEntry, Registry},
     resource::{Id, kinds},
     secret::SecretValue,
@@ -236,11 +236,8 @@ impl Gateway {
     /// The Llms that `who` may run, by name.
     pub fn models(&self, who: &Principal) -> Vec<Model> {
         let snapshot = self.0.registry.snapshot();
-        let may_run = |llm: &&Arc<LlmEntry>| {
-            let (name, id) = (llm.name.clone(), Some(llm.id.clone()));
-            let run = Permission::Resource { action: Action::Run, kind: kinds::LLMS, name, id };
-            who.grants().decide(&run).allowed()
-        };
+        let may_run =
+            |llm: &&Arc<LlmEntry>| who.grants().allow_on(Action::Run, kinds::LLMS, &llm.name, Some(&llm.id));
         let model = |llm: &Arc<LlmEntry>| {
             let created_at = snapshot.shelf(kinds::LLMS).get(&llm.id)?.created_at;
             Some(Model { name: llm.name.clone(), created_at, owned_by: llm.spec.ty.as_str() })

@@ -51,10 +51,14 @@ pub(in crate::adapter) fn encode(request: &ChatRequest, settings: &Settings<'_>)
     Ok(ProviderRequest { body: prompt.into(), dropped, context })
 }
 
-/// The model becomes part of a command line: nothing in it may look like anything else.
+/// The model becomes part of a command line, and then of a path at the provider: nothing in it may look like anything
+/// else, and nothing may lead to another path.
 fn check_model(model: &str) -> Result<()> {
     let harmless = |letter: char| letter.is_ascii_alphanumeric() || "._-:/@".contains(letter);
-    let fits = model.len() <= MAX_MODEL && !model.starts_with('-') && model.chars().all(harmless);
+    let fits = model.len() <= MAX_MODEL
+        && !model.starts_with('-')
+        && !model.contains("..")
+        && model.chars().all(harmless);
     if fits { Ok(()) } else { Err(Path::Top("model").fault("is no name of a model of this provider")) }
 }
 

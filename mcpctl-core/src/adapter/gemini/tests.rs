@@ -193,7 +193,7 @@ fn a_model_is_a_name_and_nothing_else() {
         Adapter::Gemini.encode(&request, &Settings { llm_name: "g", model, ..Settings::default() }).is_ok()
     };
     assert!(with("gemini-2.5-flash") && with("models/gemini-2.5-pro"));
-    for bad in ["-y", "--yolo", "a b", "a\nb", "a=b", "é", &"x".repeat(201)] {
+    for bad in ["-y", "--yolo", "a b", "a\nb", "a=b", "é", "a/../../b", &"x".repeat(201)] {
         assert!(!with(bad), "{bad}");
     }
 }
