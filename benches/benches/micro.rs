@@ -151,7 +151,7 @@ fn registry_pieces<'a>(registry: &'a Registry, token: &'a str) -> Vec<Piece<'a>>
             "snapshot and authenticate",
             Box::new(move || drop(black_box(registry.authenticate(black_box(token), Some("request"))))),
         ),
-        ("rbac decide", Box::new(move || drop(black_box(who.grants().decide(black_box(&permission)))))),
+        ("rbac decide", Box::new(move || drop(black_box(who.rights().decide(black_box(&permission)))))),
         (
             "llm look-up",
             Box::new(|| {

@@ -37,6 +37,9 @@ pub(crate) struct Call<'a> {
     pub(crate) peer: IpAddr,
 }
 
+/// The user that a request is done for, by e-mail address: as Kubernetes has it.
+const IMPERSONATE_USER: &str = "impersonate-user";
+
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl App {
@@ -111,7 +114,10 @@ impl App {
             return Box::pin(self.answer_open(route, &call, request)).await;
         }
         self.check_sealed()?;
-        let who = self.authenticate(route.endpoint, request.headers(), id)?;
+        let mut who = self.authenticate(route.endpoint, request.headers(), id)?;
+        if request.headers().contains_key(IMPERSONATE_USER) {
+            who = Box::pin(self.impersonate(who, &request)).await?;
+        }
         self.authorise(&who, route.access, &call.name).await?;
         handlers::dispatch(self, route.endpoint, &who, &call, request).await
     }
@@ -148,6 +154,15 @@ impl App {
         let token = if endpoint.is_anthropic() { bearer_or_key(headers) } else { bearer(headers) };
         let token = token.unwrap_or_default();
         Ok(self.registry.authenticate(token, Some(request_id))?)
+    }
+
+    async fn impersonate(&self, who: Principal, request: &Input<'_>) -> Result<Principal, Refusal> {
+        let mut users = request.headers().get_all(IMPERSONATE_USER).iter();
+        let user = users.next().and_then(|user| user.to_str().ok()).filter(|_| users.next().is_none());
+        let user =
+            user.ok_or_else(|| Error::invalid("Impersonate-User: must be one user's e-mail address"))?;
+        let what = format!("{} {}", request.method(), request.uri().path());
+        Ok(self.registry.impersonate(who, user, &what).await?)
     }
 
     /// Decides from the route and the path alone, before the body is read.

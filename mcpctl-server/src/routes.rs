@@ -62,6 +62,10 @@ pub enum Endpoint {
     Whoami,
     /// Whether something is allowed.
     CanI,
+    /// Who may do something.
+    WhoCan,
+    /// Change one's own password.
+    Password,
     /// The audit trail.
     AuditLogs,
     /// The resources of a kind.
@@ -103,6 +107,8 @@ pub fn all() -> Vec<Route> {
         route(Method::POST, "/api/v1/auth/logout", Access::Authenticated, E::Logout),
         route(Method::GET, "/api/v1/auth/whoami", Access::Authenticated, E::Whoami),
         route(Method::POST, "/api/v1/auth/can-i", Access::Authenticated, E::CanI),
+        route(Method::POST, "/api/v1/auth/who-can", Access::Kind(Action::View, kinds::RBAC), E::WhoCan),
+        route(Method::POST, "/api/v1/auth/password", Access::Authenticated, E::Password),
         route(Method::GET, "/api/v1/auditlogs", Access::Operation(Operation::Audit), E::AuditLogs),
         route(Method::POST, "/api/v1/llms/{name}/infer", RUN, E::CallNamed(Api::ChatCompletions)),
         route(Method::GET, "/v1/models", Access::Authenticated, E::Models),

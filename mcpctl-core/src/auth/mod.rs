@@ -6,4 +6,5 @@ mod principal;
 
 pub(crate) use limiter::LoginLimiter;
 pub(crate) use password::Passwords;
+pub(crate) use principal::ApiToken;
 pub use principal::{Principal, new_token};

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use jiff::Timestamp;
 use zeroize::Zeroizing;
 
 use crate::{
     random,
-    rbac::Grants,
+    rbac::Rights,
     resource::{Actor, Id, TokenHash},
     secret::SecretValue,
 };
@@ -18,8 +19,19 @@ pub struct Principal {
     pub(crate) user_id: Option<Id>,
     pub(crate) name: Arc<str>,
     pub(crate) token: Option<TokenHash>,
-    pub(crate) grants: Arc<Grants>,
+    /// The McpToken it came with: its name, and when it ends.
+    pub(crate) api_token: Option<ApiToken>,
+    /// The e-mail address of who acts for this user.
+    pub(crate) impersonator: Option<Arc<str>>,
+    pub(crate) rights: Rights,
     pub(crate) request_id: Option<Arc<str>>,
+}
+
+/// What a principal's McpToken means for it.
+#[derive(Clone, Debug)]
+pub(crate) struct ApiToken {
+    pub(crate) name: Arc<str>,
+    pub(crate) expires_at: Option<Timestamp>,
 }
 
 impl Principal {
@@ -34,8 +46,23 @@ impl Principal {
     }
 
     /// What the principal may do, as of its authentication.
-    pub fn grants(&self) -> &Grants {
-        &self.grants
+    pub fn rights(&self) -> &Rights {
+        &self.rights
+    }
+
+    /// The name of the McpToken that the principal came with; `None` for a user's own session.
+    pub fn api_token(&self) -> Option<&str> {
+        self.api_token.as_ref().map(|token| &*token.name)
+    }
+
+    /// The e-mail address of who acts for this user; `None` when the user acts.
+    pub fn impersonator(&self) -> Option<&str> {
+        self.impersonator.as_deref()
+    }
+
+    /// Whether this is the user in person: not a token of theirs, and nobody who acts for them.
+    pub(crate) fn is_in_person(&self, user: &Id) -> bool {
+        self.user_id.as_ref() == Some(user) && self.api_token.is_none() && self.impersonator.is_none()
     }
 
     /// The principal as the audit trail names it.
@@ -44,6 +71,8 @@ impl Principal {
             user_id: self.user_id.as_ref().map(Id::shared),
             user: Some(self.name.clone()),
             token_sha: self.token,
+            token: self.api_token.as_ref().map(|token| token.name.clone()),
+            impersonator: self.impersonator.clone(),
             request_id: self.request_id.clone(),
         }
     }

@@ -237,7 +237,7 @@ impl Gateway {
     pub fn models(&self, who: &Principal) -> Vec<Model> {
         let snapshot = self.0.registry.snapshot();
         let may_run =
-            |llm: &&Arc<LlmEntry>| who.grants().allow_on(Action::Run, kinds::LLMS, &llm.name, Some(&llm.id));
+            |llm: &&Arc<LlmEntry>| who.rights().allow_on(Action::Run, kinds::LLMS, &llm.name, Some(&llm.id));
         let model = |llm: &Arc<LlmEntry>| {
             let created_at = snapshot.shelf(kinds::LLMS).get(&llm.id)?.created_at;
             Some(Model { name: llm.name.clone(), created_at, owned_by: llm.spec.ty.as_str() })

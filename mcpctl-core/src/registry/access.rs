@@ -5,7 +5,7 @@ use crate::{
     auth::Principal,
     error::{Error, ErrorKind, Result},
     rbac::{Action, Decision, Permission},
-    resource::{AuditEvent, Denial, EventDetail, Kind, Object},
+    resource::{AuditEvent, Denial, EventDetail, Kind, McpTokenSpec, Object, kinds, now},
 };
 
 /// The answer to "may I?".
@@ -17,6 +17,19 @@ pub struct CanI {
     pub reason: String,
     /// The name of the RBAC definition that decides.
     pub binding: Option<String>,
+}
+
+/// Somebody who may do something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WhoCan {
+    /// `User`, `Group` or `McpToken`.
+    pub kind: &'static str,
+    /// The user's, the group's or the token's name.
+    pub name: String,
+    /// The name of the RBAC definition that decides, or `mcptoken/<name>` for a token's own bindings.
+    pub binding: String,
+    /// The group through which a user may.
+    pub group: Option<String>,
 }
 
 impl Registry {
@@ -34,7 +47,7 @@ impl Registry {
     ///
     /// Forbidden, naming the permission.
     pub async fn require(&self, who: &Principal, permission: &Permission) -> Result<()> {
-        if who.grants().decide(permission).allowed() {
+        if who.rights().decide(permission).allowed() {
             return Ok(());
         }
         Err(Box::pin(self.refuse(who, permission.to_string())).await?)
@@ -54,8 +67,8 @@ impl Registry {
         id_or_name: &str,
     ) -> Result<()> {
         let allowed = match self.snapshot().shelf(kind).resolve(id_or_name) {
-            Some(object) => who.grants().allow_on(action, kind, &object.name, Some(&object.id)),
-            None => who.grants().allow_on(action, kind, id_or_name, None),
+            Some(object) => who.rights().allow_on(action, kind, &object.name, Some(&object.id)),
+            None => who.rights().allow_on(action, kind, id_or_name, None),
         };
         if allowed {
             return Ok(());
@@ -70,7 +83,7 @@ impl Registry {
     ///
     /// Forbidden, naming the permission.
     pub async fn require_list(&self, who: &Principal, kind: Kind) -> Result<()> {
-        if who.grants().may_list(Action::View, kind) {
+        if who.rights().may_list(Action::View, kind) {
             return Ok(());
         }
         Err(Box::pin(self.refuse(who, Permission::Kind(Action::View, kind).to_string())).await?)
@@ -85,12 +98,64 @@ impl Registry {
 
     /// Whether `who` may do something, and why.
     pub fn can_i(&self, who: &Principal, permission: &Permission) -> CanI {
-        let Decision { binding } = who.grants().decide(permission);
-        let reason = match &binding {
-            Some(binding) => format!("allowed by the rbac definition `{binding}`"),
-            None => format!("no rbac definition gives {} the permission `{permission}`", who.name()),
+        let Decision { binding, group } = who.rights().decide(permission);
+        let name = who.api_token().unwrap_or(who.name());
+        let reason = match (&binding, &group) {
+            (Some(binding), Some(group)) => format!("allowed by `{binding}`, through the group `{group}`"),
+            (Some(binding), None) => format!("allowed by `{binding}`"),
+            (None, _) if who.rights().is_beyond_limit(permission) => {
+                format!(
+                    "{name} has the permission `{permission}`, but its owner {} has it no more",
+                    who.name()
+                )
+            }
+            (None, _) => format!("no rbac definition gives {name} the permission `{permission}`"),
         };
         CanI { allowed: binding.is_some(), reason, binding: binding.map(|binding| binding.to_string()) }
+    }
+
+    /// Who may do something: users and groups as they are bound, the users of those groups that `who` may view, and
+    /// the tokens that `who` may view. Each with the definition that decides.
+    ///
+    /// # Errors
+    ///
+    /// Forbidden, without `view:rbac`.
+    pub async fn who_can(&self, who: &Principal, permission: &Permission) -> Result<Vec<WhoCan>> {
+        self.require(who, &Permission::Kind(Action::View, kinds::RBAC)).await?;
+        let snapshot = self.snapshot();
+        let policy = snapshot.policy();
+        let shelf = |kind| snapshot.shelf(kind).after(None);
+        let mut able = Vec::new();
+        let mut add = |kind, name: &str, decision: Decision| {
+            let binding = decision.binding.map(|binding| binding.to_string());
+            let group = decision.group.map(|group| group.to_string());
+            able.extend(binding.map(|binding| WhoCan { kind, name: name.to_owned(), binding, group }));
+        };
+        let visible =
+            |kind, object: &Object| who.rights().allow_on(Action::View, kind, &object.name, Some(&object.id));
+        for user in shelf(kinds::USERS) {
+            let decision = policy.grants(&user.id).decide(permission);
+            let is_shown = match &decision.group {
+                None => true,
+                Some(group) => snapshot
+                    .shelf(kinds::GROUPS)
+                    .named(group)
+                    .is_some_and(|group| visible(kinds::GROUPS, group)),
+            };
+            if is_shown {
+                add("User", &user.name, decision);
+            }
+        }
+        for group in shelf(kinds::GROUPS) {
+            add("Group", &group.name, policy.grants(&group.id).decide(permission));
+        }
+        for token in shelf(kinds::MCP_TOKENS).filter(|token| visible(kinds::MCP_TOKENS, token)) {
+            let hash = token.typed::<McpTokenSpec>()?.hash();
+            if let Some(bearer) = hash.and_then(|hash| snapshot.bearer(hash, now())) {
+                add("McpToken", &token.name, bearer.rights.decide(permission));
+            }
+        }
+        Ok(able)
     }
 }
 

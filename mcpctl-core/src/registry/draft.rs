@@ -6,7 +6,8 @@ use super::{Registry, references};
 use crate::{
     auth::Principal,
     error::Result,
-    resource::{AuditEvent, Change, EventDetail, Faults, Kind, Object, Reading, Spec, SuppliedSpec},
+    resource::{Actor, AuditEvent, Change, EventDetail, Faults, Kind, Object, Reading, Spec, SuppliedSpec},
+    secret::SecretValue,
     store::{Condition, Txn, Write},
 };
 
@@ -23,6 +24,8 @@ pub(super) struct Draft<'a> {
     pub(super) txn: Txn,
     /// The write-only fields that really change something.
     pub(super) touched: Vec<&'static str>,
+    /// A token that its maker is shown this once.
+    pub(super) shown_once: Option<SecretValue>,
 }
 
 impl<'a> Draft<'a> {
@@ -32,7 +35,15 @@ impl<'a> Draft<'a> {
             Some(stored) => stored.updated(reading.spec),
             None => Object::new(kind, name, reading.spec),
         };
-        Self { kind, stored, next, supplied: reading.supplied, txn: Txn::default(), touched: Vec::new() }
+        Self {
+            kind,
+            stored,
+            next,
+            supplied: reading.supplied,
+            txn: Txn::default(),
+            touched: Vec::new(),
+            shown_once: None,
+        }
     }
 
     /// Carries over what the stored spec holds besides the declared fields.
@@ -69,18 +80,13 @@ impl<'a> Draft<'a> {
         let action = if self.stored.is_some() { "edit" } else { "create" };
         self.txn.conditions.insert(0, guard);
         self.txn.writes.push(Write::Put(self.next.clone()));
-        self.txn.events.push(change_event(who, action, &self.next, fields));
+        self.txn.events.push(change_event(who.actor(), action, &self.next, fields));
         (self.txn, self.next)
     }
 }
 
 /// The audit event of a change.
-pub(super) fn change_event(
-    who: &Principal,
-    action: &str,
-    object: &Object,
-    fields: Vec<String>,
-) -> AuditEvent {
+pub(super) fn change_event(actor: Actor, action: &str, object: &Object, fields: Vec<String>) -> AuditEvent {
     let change = Change {
         action: action.to_owned(),
         resource: object.kind.plural.to_owned(),
@@ -89,7 +95,7 @@ pub(super) fn change_event(
         version: object.version,
         fields,
     };
-    AuditEvent::new(who.actor(), EventDetail::ResourceChange(change))
+    AuditEvent::new(actor, EventDetail::ResourceChange(change))
 }
 
 impl Registry {
@@ -103,10 +109,11 @@ impl Registry {
         reading: Reading,
     ) -> Result<Draft<'a>> {
         let mut draft = Draft::new(kind, stored, name, reading);
-        self.before_references(&mut draft).await?;
+        self.before_references(who, &mut draft).await?;
         let mut faults = Faults::default();
         references::resolve(
             &*self.inner.store,
+            &self.snapshot(),
             kind,
             &mut draft.next.spec,
             &mut draft.txn.conditions,

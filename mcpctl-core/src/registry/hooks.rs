@@ -1,5 +1,7 @@
 //! What kinds demand beyond being stored.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use super::{
@@ -9,15 +11,18 @@ use super::{
 use crate::{
     auth::Principal,
     error::{Error, Result},
-    rbac::{Action, Grants},
-    resource::{Behaviour, Id, Object, RbacSpec, SecretBackendSpec, Spec, UserSpec, kinds},
+    rbac::{Action, Definition, Grants},
+    resource::{Behaviour, GroupSpec, Id, Object, RbacSpec, SecretBackendSpec, Spec, UserSpec, kinds},
     secret::SecretValue,
     store::{Condition, Write},
 };
 
 impl Registry {
     /// What has to be settled before names become ids.
-    pub(super) async fn before_references(&self, draft: &mut Draft<'_>) -> Result<()> {
+    pub(super) async fn before_references(&self, who: &Principal, draft: &mut Draft<'_>) -> Result<()> {
+        if draft.kind.def().behaviour == Behaviour::McpToken {
+            self.settle_owner(who, draft);
+        }
         if draft.kind.def().behaviour == Behaviour::Secret
             && draft.next.spec.get("backend").is_none_or(Value::is_null)
         {
@@ -35,7 +40,9 @@ impl Registry {
             Behaviour::Secret => self.keep_values(draft).await,
             Behaviour::SecretBackend => self.keep_one_default(who, draft).await,
             Behaviour::User => self.keep_password(who, draft).await,
+            Behaviour::Group => self.guard_membership(who, draft).await,
             Behaviour::Rbac => self.guard_grants(who, draft).await,
+            Behaviour::McpToken => self.keep_token(who, draft).await,
         }
     }
 
@@ -46,7 +53,9 @@ impl Registry {
     /// Conflict, when it must stay.
     pub(super) async fn before_delete(&self, who: &Principal, gone: &Object) -> Result<Vec<Write>> {
         match gone.kind.def().behaviour {
-            Behaviour::Plain | Behaviour::Llm | Behaviour::Rbac => Ok(Vec::new()),
+            Behaviour::Plain | Behaviour::Llm | Behaviour::Group | Behaviour::Rbac | Behaviour::McpToken => {
+                Ok(Vec::new())
+            }
             Behaviour::Secret => self.forget_values(gone).await,
             Behaviour::SecretBackend => {
                 let spec: SecretBackendSpec = gone.typed()?;
@@ -111,7 +120,12 @@ impl Registry {
                 let mut spec = other.spec.clone();
                 spec.insert("isDefault".into(), false.into());
                 let other = other.updated(spec);
-                draft.txn.events.push(change_event(who, "edit", &other, vec!["isDefault".to_owned()]));
+                draft.txn.events.push(change_event(
+                    who.actor(),
+                    "edit",
+                    &other,
+                    vec!["isDefault".to_owned()],
+                ));
                 draft.txn.writes.push(Write::Put(other));
             }
         }
@@ -152,28 +166,47 @@ impl Registry {
 
     /// Whoever sets another's password can become that user, so they must hold all that the user holds.
     async fn guard_user(&self, who: &Principal, user: &Object) -> Result<()> {
-        if who.user_id() == Some(&user.id) {
+        if who.is_in_person(&user.id) {
             return Ok(());
         }
         let theirs = self.snapshot().policy().grants(&user.id);
         self.require_covers(who, &theirs).await
     }
 
+    /// Whoever joins a group gets what it has: nobody can let another in, or go in, who does not hold all of it.
+    async fn guard_membership(&self, who: &Principal, draft: &mut Draft<'_>) -> Result<()> {
+        let next: GroupSpec = draft.next.typed()?;
+        let before: Vec<Id> = match draft.stored {
+            Some(stored) => {
+                stored.typed::<GroupSpec>()?.members.into_iter().map(|member| member.id).collect()
+            }
+            None => return Ok(()),
+        };
+        if next.members.iter().all(|member| before.contains(&member.id)) {
+            return Ok(());
+        }
+        let snapshot = self.snapshot();
+        // Else the group might be given more while this is decided.
+        let since = snapshot.revision();
+        draft.txn.conditions.push(Condition::KindUnchanged { kind: kinds::RBAC, since });
+        self.require_covers(who, &snapshot.policy().grants(&draft.next.id)).await
+    }
+
     /// Nobody can grant what they do not hold.
     async fn guard_grants(&self, who: &Principal, draft: &Draft<'_>) -> Result<()> {
         let spec: RbacSpec = draft.next.typed()?;
-        let granted = Grants::of_bindings(&draft.next.name, &spec.role_bindings);
+        let given = |spec: &RbacSpec| Grants::from(Arc::new(Definition::new(&draft.next.name, spec)));
+        let granted = given(&spec);
         if draft.stored.is_some_and(|stored| stored.spec.get("subjects") == draft.next.spec.get("subjects")) {
             // Nobody gains a subject: only bindings that were not there before give anything.
             let before: RbacSpec = draft.stored.map_or_else(|| draft.next.typed(), Object::typed)?;
-            let old = Grants::of_bindings(&draft.next.name, &before.role_bindings);
-            return self.require_covers(who, &granted.beyond(&old)).await;
+            return self.require_covers(who, &granted.beyond(&given(&before))).await;
         }
         self.require_covers(who, &granted).await
     }
 
-    async fn require_covers(&self, who: &Principal, wanted: &Grants) -> Result<()> {
-        match who.grants().first_not_covered(wanted) {
+    pub(super) async fn require_covers(&self, who: &Principal, wanted: &Grants) -> Result<()> {
+        match who.rights().first_not_covered(wanted) {
             None => Ok(()),
             Some(missing) => {
                 let refused = self.refuse(who, missing).await?;

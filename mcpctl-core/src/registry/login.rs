@@ -3,13 +3,14 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-use super::{Registry, draft::change_event};
+use super::{Registry, draft::change_event, query::missing};
 use crate::{
-    auth::{Principal, new_token},
+    auth::{ApiToken, Principal, new_token},
     error::{Error, ErrorKind, Result},
+    rbac::{Operation, Permission},
     resource::{
-        Actor, AuditEvent, EventDetail, Login, NameRule, Object, Session, Spec, TokenHash, UserSpec, kinds,
-        now,
+        Actor, AuditEvent, EventDetail, Impersonation, Login, NameRule, Object, Session, Spec, TokenHash,
+        UserSpec, kinds, now,
     },
     secret::SecretValue,
     store::{Condition, Txn, Write},
@@ -59,8 +60,8 @@ impl Registry {
             let actor = Actor {
                 user_id: user.map(|user| user.id.shared()),
                 user: user.map(|user| user.name.as_str().into()),
-                token_sha: None,
                 request_id: origin.request_id.map(Into::into),
+                ..Actor::default()
             };
             AuditEvent::new(
                 actor,
@@ -131,17 +132,43 @@ impl Registry {
     pub fn authenticate(&self, token: &str, request_id: Option<&str>) -> Result<Principal> {
         self.check_fresh()?;
         let snapshot = self.snapshot();
-        let token = TokenHash::of(token);
-        let session = snapshot.session(token).filter(|session| session.expires_at > Timestamp::now());
-        let user = session.and_then(|session| snapshot.shelf(kinds::USERS).get(&session.user_id));
-        let user = user.ok_or_else(unauthenticated)?;
+        let (token, now) = (TokenHash::of(token), Timestamp::now());
+        let bearer = snapshot.bearer(token, now).ok_or_else(unauthenticated)?;
+        let api_token = bearer.token.map(|entry| {
+            entry.used(now);
+            ApiToken { name: entry.name.clone(), expires_at: entry.expires_at }
+        });
         Ok(Principal {
-            user_id: Some(user.id.clone()),
-            name: user.name.as_str().into(),
+            user_id: Some(bearer.user.id.clone()),
+            name: bearer.user.name.as_str().into(),
             token: Some(token),
-            grants: snapshot.policy().grants(&user.id),
+            api_token,
+            impersonator: None,
+            rights: bearer.rights,
             request_id: request_id.map(Into::into),
         })
+    }
+
+    /// `who`, acting for the user of this e-mail address or id: with all that the user may do, and no more. The
+    /// audit trail knows of it first, under `request`, the method and the path that it is done for.
+    ///
+    /// # Errors
+    ///
+    /// Forbidden, without the operation `impersonate`; not found.
+    pub async fn impersonate(&self, who: Principal, user: &str, request: &str) -> Result<Principal> {
+        self.require(&who, &Permission::Operation(Operation::Impersonate)).await?;
+        let snapshot = self.snapshot();
+        let user = snapshot.shelf(kinds::USERS).resolve(user).ok_or_else(|| missing(kinds::USERS, user))?;
+        let acting = Principal {
+            user_id: Some(user.id.clone()),
+            name: user.name.as_str().into(),
+            impersonator: Some(who.name),
+            rights: snapshot.policy().grants(&user.id).into(),
+            ..who
+        };
+        let event = EventDetail::Impersonation(Impersonation { request: request.to_owned() });
+        self.audit().record(AuditEvent::new(acting.actor(), event)).await?;
+        Ok(acting)
     }
 
     /// The user behind a principal; `None` for the embedding program.
@@ -176,7 +203,7 @@ impl Registry {
         txn.conditions.push(Condition::KindUnchanged { kind: kinds::USERS, since });
         let rbac = Object::new(kinds::RBAC, admin_definition_name(self, &user).await?, admin_spec(&user));
         txn.conditions.push(Condition::NameAbsent { kind: kinds::RBAC, name: rbac.name.clone() });
-        txn.events.push(change_event(&root, "create", &rbac, Vec::new()));
+        txn.events.push(change_event(root.actor(), "create", &rbac, Vec::new()));
         txn.writes.push(Write::Put(rbac));
         match self.commit(txn).await? {
             None => Ok(Some(NewAdmin { email, generated: made_up.then_some(password) })),

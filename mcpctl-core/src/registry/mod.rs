@@ -6,19 +6,26 @@
 mod access;
 mod draft;
 mod hooks;
+mod legacy;
 mod login;
 mod open;
+mod password;
 mod query;
 mod references;
 mod secrets;
 mod snapshot;
+mod tokens;
 mod write;
 
-pub use access::CanI;
+pub use access::{CanI, WhoCan};
 pub use login::{LoggedIn, NewAdmin, Origin};
 pub use open::{Registry, RegistryBuilder};
 pub use query::{ListQuery, Page};
 pub use snapshot::{LlmEntry, Shelf, Snapshot};
 
+pub use write::Created;
+
+#[cfg(test)]
+mod access_tests;
 #[cfg(test)]
 mod tests;

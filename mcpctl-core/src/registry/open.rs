@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use serde_json::json;
 use tokio::sync::Mutex;
 
-use super::Snapshot;
+use super::{Snapshot, legacy::rewrite_admin, tokens::keep_uses};
 use crate::{
     audit::{AuditMeters, AuditMode, AuditQueue, AuditSink, MeasuredSink, StoreSink},
     auth::{LoginLimiter, Passwords, Principal},
@@ -140,6 +140,7 @@ impl RegistryBuilder {
         self.store = Arc::new(Measured::new(self.store, meters.store.clone()));
         let keyring = self.keyring.unwrap_or_else(|| Keyring::new(MasterKey::generate()));
         seed(&*self.store, &keyring).await?;
+        rewrite_admin(&*self.store).await?;
         let sealed = !key_fits(&*self.store, &keyring).await?;
         if sealed {
             tracing::error!("sealed: the master key does not fit the stored values");
@@ -169,6 +170,7 @@ impl RegistryBuilder {
         });
         let registry = Registry { inner };
         drop(registry.resolve_keys_ahead());
+        tokio::spawn(keep_uses(Arc::downgrade(&registry.inner)));
         tokio::spawn(follow(Arc::downgrade(&registry.inner), self.poll_interval));
         Ok(registry)
     }
@@ -195,7 +197,9 @@ impl Registry {
             user_id: None,
             name: program.into(),
             token: None,
-            grants: Arc::new(Grants::everything(program)),
+            api_token: None,
+            impersonator: None,
+            rights: Arc::new(Grants::everything(program)).into(),
             request_id: None,
         }
     }

@@ -9,7 +9,7 @@ use crate::{
     auth::Principal,
     error::{Error, Result},
     rbac::{Action, Operation, Permission},
-    resource::{AuditEvent, FieldType, Kind, Object, text_of},
+    resource::{AuditEvent, Behaviour, FieldType, Kind, Object, text_of},
     store::EventQuery,
 };
 
@@ -44,8 +44,12 @@ impl Registry {
     /// Forbidden, whether it exists or not; not found.
     pub async fn get(&self, who: &Principal, kind: Kind, id_or_name: &str) -> Result<Arc<Object>> {
         self.require_on(who, Action::View, kind, id_or_name).await?;
-        let snapshot = self.snapshot();
-        snapshot.shelf(kind).resolve(id_or_name).cloned().ok_or_else(|| missing(kind, id_or_name))
+        let found = self.snapshot().shelf(kind).resolve(id_or_name).cloned();
+        let found = found.ok_or_else(|| missing(kind, id_or_name))?;
+        match kind.behaviour {
+            Behaviour::McpToken => Ok(self.with_last_use(&found).await),
+            _ => Ok(found),
+        }
     }
 
     /// The resources of a kind that `who` may view, by name.
@@ -64,10 +68,13 @@ impl Registry {
                 object.spec.get(field).map(text_of).as_ref() == Some(wanted)
             };
             query.fields.iter().all(fits)
-                && who.grants().decide(&permission_on(Action::View, object)).allowed()
+                && who.rights().decide(&permission_on(Action::View, object)).allowed()
         });
-        let items: Vec<_> = matching.by_ref().take(most).cloned().collect();
+        let mut items: Vec<_> = matching.by_ref().take(most).cloned().collect();
         let more = matching.next().is_some();
+        if kind.behaviour == Behaviour::McpToken {
+            self.with_last_uses(&mut items).await;
+        }
         let next = items.last().filter(|_| more).map(|last| URL_SAFE_NO_PAD.encode(&last.name));
         Ok(Page { items, next })
     }

@@ -1,10 +1,13 @@
 //! References between resources: resolved to ids when written, undone when what they name is deleted.
 
-use serde_json::Value;
+use std::sync::Arc;
 
+use serde_json::{Value, json};
+
+use super::Snapshot;
 use crate::{
     error::{Error, Result},
-    resource::{Faults, FieldType, Id, Kind, Object, OnDelete, Spec, kinds},
+    resource::{Behaviour, Faults, FieldType, Id, Kind, Object, OnDelete, Spec},
     store::{Condition, Store},
 };
 
@@ -12,12 +15,18 @@ use crate::{
 /// there when the change is committed.
 pub(super) async fn resolve(
     store: &(impl Store + ?Sized),
+    snapshot: &Snapshot,
     kind: Kind,
     spec: &mut Spec,
     conditions: &mut Vec<Condition>,
     faults: &mut Faults,
 ) -> Result<()> {
     for field in kind.fields {
+        if let (FieldType::References { kind: target }, Some(Value::Array(items))) =
+            (&field.ty, spec.get_mut(field.name))
+        {
+            resolve_list(snapshot, target, field.name, items, conditions, faults);
+        }
         let FieldType::Reference { kind: target, keyed, .. } = field.ty else { continue };
         let Some(target) = Kind::parse(target) else { continue };
         let Some(value) = spec.get_mut(field.name).filter(|value| !value.is_null()) else { continue };
@@ -31,16 +40,44 @@ pub(super) async fn resolve(
             Value::Object(parts) => {
                 parts.insert("id".into(), found.as_str().into());
             }
-            value => *value = serde_json::json!({"id": found, "name": name}),
+            value => *value = json!({"id": found, "name": name}),
         }
     }
-    if kind == kinds::RBAC {
+    if names_anything(kind) {
         resolve_rbac(store, spec, conditions, faults).await?;
     }
     Ok(())
 }
 
-/// Subjects and scopes of an RBAC definition are pinned to ids, so that a deleted and re-created user or
+/// Whether a kind has subjects or scopes, which may be of any kind.
+fn names_anything(kind: Kind) -> bool {
+    matches!(kind.behaviour, Behaviour::Rbac | Behaviour::McpToken)
+}
+
+/// The names in a list become `{id, name}`. They are looked up in memory, as there may be thousands of them, under
+/// the condition that it is up to date.
+fn resolve_list(
+    snapshot: &Snapshot,
+    target: &str,
+    field: &str,
+    items: &mut [Value],
+    conditions: &mut Vec<Condition>,
+    faults: &mut Faults,
+) {
+    let Some(target) = Kind::parse(target).filter(|_| !items.is_empty()) else { return };
+    conditions.push(Condition::KindUnchanged { kind: target, since: snapshot.revision() });
+    for (index, item) in items.iter_mut().enumerate() {
+        let name = item.as_str().unwrap_or_default();
+        match snapshot.shelf(target).named(name) {
+            Some(found) => *item = json!({"id": found.id, "name": found.name}),
+            None => {
+                faults.add(&format!("{field}[{index}]"), format!("no {} named `{name}`", target.singular))
+            }
+        }
+    }
+}
+
+/// Subjects and scopes of an RBAC definition or a token are pinned to ids, so that a deleted and re-created user or
 /// resource inherits nothing.
 async fn resolve_rbac(
     store: &(impl Store + ?Sized),
@@ -88,27 +125,30 @@ async fn find(
     }
 }
 
-/// What else changes when `gone` is deleted: the objects that name it, without the reference. Adds the condition
-/// that nobody adds another reference meanwhile.
+/// What else happens when a resource is deleted.
+#[derive(Default)]
+pub(super) struct Effects {
+    /// What names it, without the reference.
+    pub(super) changed: Vec<Object>,
+    /// What goes with it.
+    pub(super) deleted: Vec<Arc<Object>>,
+}
+
+/// What else happens when `gone` is deleted. Adds the condition that nobody adds another reference meanwhile.
 ///
 /// # Errors
 ///
 /// Conflict, when one of the references forbids the deletion.
-pub(super) async fn unlink(
-    store: &(impl Store + ?Sized),
-    gone: &Object,
-    conditions: &mut Vec<Condition>,
-) -> Result<Vec<Object>> {
-    let mut changed = Vec::new();
+pub(super) fn unlink(snapshot: &Snapshot, gone: &Object, conditions: &mut Vec<Condition>) -> Result<Effects> {
+    let mut effects = Effects::default();
     for kind in Kind::all().filter(|kind| may_refer(*kind, gone.kind)) {
-        let since = store.revision().await?;
-        let users: Vec<Object> = store.list(kind).await?;
-        conditions.push(Condition::KindUnchanged { kind, since });
-        let (mut refusing, mut unlinked) = (Vec::new(), Vec::new());
-        for object in users.into_iter().filter(|object| object.id != gone.id) {
-            match without(&object, gone) {
-                Some((_, OnDelete::Refuse)) => refusing.push(object.name),
-                Some((spec, OnDelete::Unlink)) => unlinked.push(object.updated(spec)),
+        conditions.push(Condition::KindUnchanged { kind, since: snapshot.revision() });
+        let mut refusing = Vec::new();
+        for object in snapshot.shelf(kind).after(None).filter(|object| object.id != gone.id) {
+            match reference(object, gone) {
+                Some(OnDelete::Refuse) => refusing.push(&object.name),
+                Some(OnDelete::Delete) => effects.deleted.push(object.clone()),
+                Some(OnDelete::Unlink) => effects.changed.push(object.updated(without(object, gone))),
                 None => {}
             }
         }
@@ -122,39 +162,54 @@ pub(super) async fn unlink(
                 if count == 1 { "it" } else { "them" },
             )));
         }
-        changed.extend(unlinked);
     }
-    Ok(changed)
+    Ok(effects)
 }
 
 fn may_refer(kind: Kind, target: Kind) -> bool {
-    kind == kinds::RBAC
-        || kind.fields.iter().any(|field| {
-            matches!(field.ty, FieldType::Reference { kind, .. } if Kind::parse(kind) == Some(target))
+    names_anything(kind)
+        || kind.fields.iter().any(|field| match field.ty {
+            FieldType::Reference { kind, .. } | FieldType::References { kind } => {
+                Kind::parse(kind) == Some(target)
+            }
+            _ => false,
         })
 }
 
-/// The spec of `object` without its references to `gone`, and what they say about its deletion; `None` when it
-/// has none.
-fn without(object: &Object, gone: &Object) -> Option<(Spec, OnDelete)> {
-    let names_it = |value: &Value| value.get("id").and_then(Value::as_str) == Some(gone.id.as_str());
-    let mut spec = object.spec.clone();
+fn names(value: &Value, gone: &Object) -> bool {
+    value.get("id").and_then(Value::as_str) == Some(gone.id.as_str())
+}
+
+/// What `object`'s references to `gone` say about its deletion: the strictest; `None` when it has none.
+fn reference(object: &Object, gone: &Object) -> Option<OnDelete> {
     let mut outcome = None;
     for field in object.kind.fields {
-        let Some(value) = spec.get_mut(field.name) else { continue };
-        match (&field.ty, value) {
-            (FieldType::Reference { on_delete, .. }, value) if names_it(value) => {
-                *value = Value::Null;
-                if outcome != Some(OnDelete::Refuse) {
-                    outcome = Some(*on_delete);
-                }
+        match (&field.ty, object.spec.get(field.name)) {
+            (FieldType::Reference { on_delete, .. }, Some(value)) if names(value, gone) => {
+                outcome = outcome.max(Some(*on_delete));
             }
-            (FieldType::List(_), Value::Array(items)) if items.iter().any(names_it) => {
-                items.retain(|item| !names_it(item));
-                outcome = outcome.or(Some(OnDelete::Unlink));
+            (FieldType::List(_) | FieldType::References { .. }, Some(Value::Array(items)))
+                if items.iter().any(|item| names(item, gone)) =>
+            {
+                outcome = outcome.max(Some(OnDelete::Unlink));
             }
             _ => {}
         }
     }
-    Some((spec, outcome?))
+    outcome
+}
+
+/// The spec of `object` without its references to `gone`.
+fn without(object: &Object, gone: &Object) -> Spec {
+    let mut spec = object.spec.clone();
+    for field in object.kind.fields {
+        match (&field.ty, spec.get_mut(field.name)) {
+            (FieldType::Reference { .. }, Some(value)) if names(value, gone) => *value = Value::Null,
+            (FieldType::List(_) | FieldType::References { .. }, Some(Value::Array(items))) => {
+                items.retain(|item| !names(item, gone));
+            }
+            _ => {}
+        }
+    }
+    spec
 }

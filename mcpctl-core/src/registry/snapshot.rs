@@ -6,17 +6,21 @@ use std::{
 };
 
 use foldhash::{HashMap, HashMapExt as _};
+use jiff::Timestamp;
 use tokio::sync::OnceCell;
 
 use crate::{
     error::Result,
-    rbac::Policy,
+    rbac::{Definition, Membership, Policy, Rights},
     resource::{
-        Id, InferenceCall, Kind, LlmSpec, Object, RbacSpec, Revision, Session, TokenHash, kinds, now,
+        GroupSpec, Id, InferenceCall, Kind, LlmSpec, McpTokenSpec, Object, RbacSpec, Revision, Session,
+        TokenHash, kinds, now,
     },
     secret::SecretValue,
     store::{Changes, ObjectChange, SessionChange, Storage},
 };
+
+use super::tokens::TokenEntry;
 
 /// Everything that is stored, at one revision. Never changed: a newer one takes its place.
 #[derive(Clone, Default)]
@@ -24,8 +28,22 @@ pub struct Snapshot {
     revision: Revision,
     shelves: HashMap<Kind, Arc<Shelf>>,
     sessions: Arc<HashMap<TokenHash, Session>>,
+    tokens: Arc<HashMap<TokenHash, Arc<TokenEntry>>>,
+    /// Definitions by id, with the version each was compiled from.
+    definitions: Arc<HashMap<Id, (i64, Arc<Definition>)>>,
+    memberships: Arc<Vec<Membership>>,
     policy: Arc<Policy>,
     llms: Arc<HashMap<Id, Arc<LlmEntry>>>,
+}
+
+/// What a token stands for.
+pub(super) struct Bearer<'a> {
+    /// The user.
+    pub(super) user: &'a Arc<Object>,
+    /// What it may do.
+    pub(super) rights: Rights,
+    /// The McpToken, when it is one.
+    pub(super) token: Option<&'a Arc<TokenEntry>>,
 }
 
 /// The objects of one kind.
@@ -57,7 +75,12 @@ impl Shelf {
     /// The object of this id, or else of this name.
     pub fn resolve(&self, id_or_name: &str) -> Option<&Arc<Object>> {
         let by_id = Id::parse(id_or_name).and_then(|id| self.by_id.get(&id));
-        by_id.or_else(|| self.by_id.get(self.by_name.get(id_or_name)?))
+        by_id.or_else(|| self.named(id_or_name))
+    }
+
+    /// The object of this name.
+    pub fn named(&self, name: &str) -> Option<&Arc<Object>> {
+        self.by_id.get(self.by_name.get(name)?)
     }
 
     /// The object of this id.
@@ -103,6 +126,7 @@ impl Snapshot {
         snapshot.sessions = Arc::new(sessions.into_iter().map(|session| (session.token, session)).collect());
         snapshot.compile_policy();
         snapshot.compile_llms();
+        snapshot.compile_tokens(None);
         Ok(snapshot)
     }
 
@@ -117,7 +141,10 @@ impl Snapshot {
                 ObjectChange::Deleted { kind, .. } => kinds.contains(kind),
             })
         };
-        let (policy, llms) = (touched(&[kinds::RBAC]), touched(&[kinds::LLMS, kinds::SECRETS]));
+        let policy = touched(&[kinds::RBAC, kinds::GROUPS]);
+        let llms = touched(&[kinds::LLMS, kinds::SECRETS]);
+        let tokens: Vec<Id> =
+            objects.iter().filter_map(|change| change.id_of(kinds::MCP_TOKENS)).cloned().collect();
         // Deletions first: a name may have passed from a deleted object to a new one.
         for change in &objects {
             if let ObjectChange::Deleted { kind, id } = change {
@@ -150,23 +177,74 @@ impl Snapshot {
         if llms {
             next.compile_llms();
         }
+        if !tokens.is_empty() {
+            next.compile_tokens(Some((self, &tokens)));
+        }
         Some(next)
     }
 
     fn compile_policy(&mut self) {
-        let definitions: Vec<(String, RbacSpec)> = self
-            .shelf(kinds::RBAC)
+        let mut definitions = HashMap::new();
+        for object in self.shelf(kinds::RBAC).after(None) {
+            let compiled = match self.definitions.get(&object.id) {
+                Some((version, same)) if *version == object.version => same.clone(),
+                _ => match object.typed::<RbacSpec>() {
+                    Ok(spec) => Arc::new(Definition::new(&object.name, &spec)),
+                    Err(error) => {
+                        // What cannot be read grants nothing.
+                        tracing::error!(rbac = object.name, error = error.chain(), "definition ignored");
+                        continue;
+                    }
+                },
+            };
+            definitions.insert(object.id.clone(), (object.version, compiled));
+        }
+        let memberships: Vec<Membership> = self
+            .shelf(kinds::GROUPS)
             .after(None)
-            .filter_map(|object| match object.typed::<RbacSpec>() {
-                Ok(spec) => Some((object.name.clone(), spec)),
+            .filter_map(|object| match object.typed::<GroupSpec>() {
+                Ok(spec) => Some(Membership {
+                    group: object.id.clone(),
+                    name: object.name.as_str().into(),
+                    members: spec.members.into_iter().map(|member| member.id).collect(),
+                }),
                 Err(error) => {
-                    // What cannot be read grants nothing.
-                    tracing::error!(rbac = object.name, error = error.chain(), "definition ignored");
+                    tracing::error!(group = object.name, error = error.chain(), "group ignored");
                     None
                 }
             })
             .collect();
-        self.policy = Arc::new(Policy::compile(definitions.iter().map(|(name, spec)| (name.as_str(), spec))));
+        // In the order of their names, so that of several that allow something always the same one is named.
+        let by_name = self.shelf(kinds::RBAC).after(None).filter_map(|object| definitions.get(&object.id));
+        self.policy = Arc::new(Policy::new(by_name.map(|(_, compiled)| compiled), &memberships));
+        self.definitions = Arc::new(definitions);
+        self.memberships = Arc::new(memberships);
+    }
+
+    /// Compiles all tokens, or, of an earlier snapshot, those that changed since.
+    fn compile_tokens(&mut self, changed: Option<(&Self, &[Id])>) {
+        let shelf = self.shelf(kinds::MCP_TOKENS);
+        let compile =
+            |object: &Object, earlier: Option<&Arc<TokenEntry>>| match TokenEntry::new(object, earlier) {
+                Ok(entry) => Some((entry.hash, entry)),
+                Err(error) => {
+                    tracing::error!(token = object.name, error = error.chain(), "token ignored");
+                    None
+                }
+            };
+        let Some((before, changed)) = changed else {
+            let all = shelf.after(None).filter_map(|object| compile(object, None));
+            self.tokens = Arc::new(all.collect());
+            return;
+        };
+        let mut tokens = HashMap::clone(&self.tokens);
+        for id in changed {
+            let earlier = before.shelf(kinds::MCP_TOKENS).get(id);
+            let earlier = earlier.and_then(|object| object.typed::<McpTokenSpec>().ok()?.hash());
+            let earlier = earlier.and_then(|hash| tokens.remove(&hash));
+            tokens.extend(shelf.get(id).and_then(|object| compile(object, earlier.as_ref())));
+        }
+        self.tokens = Arc::new(tokens);
     }
 
     fn compile_llms(&mut self) {
@@ -232,6 +310,35 @@ impl Snapshot {
     /// The session of a token. It may have expired.
     pub fn session(&self, token: TokenHash) -> Option<&Session> {
         self.sessions.get(&token)
+    }
+
+    /// The McpToken with this value. It may have expired.
+    pub(super) fn token(&self, token: TokenHash) -> Option<&Arc<TokenEntry>> {
+        self.tokens.get(&token)
+    }
+
+    /// All McpTokens.
+    pub(super) fn tokens(&self) -> impl Iterator<Item = &Arc<TokenEntry>> {
+        self.tokens.values()
+    }
+
+    /// The groups and their users.
+    pub(super) fn memberships(&self) -> impl Iterator<Item = &Membership> {
+        self.memberships.iter()
+    }
+
+    /// What a token stands for at `now`; `None` when it is unknown, or has ended.
+    pub(super) fn bearer(&self, token: TokenHash, now: Timestamp) -> Option<Bearer<'_>> {
+        let users = self.shelf(kinds::USERS);
+        if let Some(session) = self.session(token) {
+            let user = users.get(&session.user_id).filter(|_| session.expires_at > now)?;
+            return Some(Bearer { user, rights: self.policy.grants(&user.id).into(), token: None });
+        }
+        let entry = self.token(token).filter(|entry| entry.is_valid(now))?;
+        let user = users.get(&entry.owner)?;
+        let bound = self.policy.grants(&entry.id);
+        let own = if bound.is_empty() { entry.own.clone() } else { Arc::new(entry.own.and(&bound)) };
+        Some(Bearer { user, rights: Rights::within(own, self.policy.grants(&user.id)), token: Some(entry) })
     }
 
     /// Who may do what.

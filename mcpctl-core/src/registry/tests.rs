@@ -13,42 +13,42 @@ use crate::{
     store::{EventQuery, MemoryStore, Storage, Store},
 };
 
-const PASSWORD: &str = "correct horse battery";
+pub(super) const PASSWORD: &str = "correct horse battery";
 
-struct World {
-    store: Arc<MemoryStore>,
-    registry: Registry,
-    root: Principal,
+pub(super) struct World {
+    pub(super) store: Arc<MemoryStore>,
+    pub(super) registry: Registry,
+    pub(super) root: Principal,
 }
 
-async fn world() -> World {
+pub(super) async fn world() -> World {
     let store = Arc::new(MemoryStore::new());
     let registry = Registry::builder(store.clone()).open().await.unwrap();
     let root = registry.root("test");
     World { store, registry, root }
 }
 
-fn body(value: Value) -> Spec {
+pub(super) fn body(value: Value) -> Spec {
     value.as_object().cloned().unwrap()
 }
 
 impl World {
-    async fn create(&self, kind: crate::resource::Kind, value: Value) -> Object {
-        self.registry.create(&self.root, kind, body(value)).await.unwrap()
+    pub(super) async fn create(&self, kind: crate::resource::Kind, value: Value) -> Object {
+        self.registry.create(&self.root, kind, body(value)).await.unwrap().object
     }
 
     async fn secret(&self, name: &str, value: &str) -> Object {
         self.create(kinds::SECRETS, json!({"name": name, "data": {"token": value}})).await
     }
 
-    async fn llm(&self, name: &str, secret: Option<&str>) -> Object {
+    pub(super) async fn llm(&self, name: &str, secret: Option<&str>) -> Object {
         let reference = secret.map(|name| json!({"name": name, "key": "token"}));
         let llm = json!({"name": name, "type": "vllm", "model": "m", "url": "http://127.0.0.1:1", "apiKeyRef": reference});
         self.create(kinds::LLMS, llm).await
     }
 
     /// A user with these role bindings, logged in.
-    async fn user(&self, email: &str, bindings: Value) -> Principal {
+    pub(super) async fn user(&self, email: &str, bindings: Value) -> Principal {
         self.create(kinds::USERS, json!({"name": email, "password": PASSWORD})).await;
         if bindings.as_array().is_some_and(|bindings| !bindings.is_empty()) {
             let name = email.replace(['@', '.'], "-");
@@ -59,13 +59,13 @@ impl World {
         self.log_in(email).await.unwrap()
     }
 
-    async fn log_in(&self, email: &str) -> Result<Principal> {
+    pub(super) async fn log_in(&self, email: &str) -> Result<Principal> {
         let origin = Origin { address: "127.0.0.1", request_id: None };
         let login = self.registry.login(email, SecretValue::new(PASSWORD), origin).await?;
         self.registry.authenticate(login.token.expose(), None)
     }
 
-    async fn patch(
+    pub(super) async fn patch(
         &self,
         who: &Principal,
         kind: crate::resource::Kind,
@@ -81,7 +81,7 @@ impl World {
     }
 }
 
-fn kind_of<T>(result: Result<T>) -> ErrorKind {
+pub(super) fn kind_of<T>(result: Result<T>) -> ErrorKind {
     result.map(drop).unwrap_err().kind()
 }
 

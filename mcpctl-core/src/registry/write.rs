@@ -1,6 +1,6 @@
 //! Changing resources: decide on what is stored now, commit under the conditions of the decision.
 
-use std::time::Duration;
+use std::{ops::Deref, time::Duration};
 
 use tokio::time::timeout;
 
@@ -10,6 +10,7 @@ use crate::{
     error::{Error, Result},
     rbac::{Action, Permission},
     resource::{Id, Kind, Object, Spec},
+    secret::SecretValue,
     store::{Condition, Outcome, Txn, Write},
 };
 
@@ -18,6 +19,23 @@ const ATTEMPTS: usize = 8;
 
 /// How long a change waits for the keys that it needs to be in memory.
 const KEY_PATIENCE: Duration = Duration::from_secs(1);
+
+/// A resource that was just made.
+#[derive(Debug)]
+pub struct Created {
+    /// The resource.
+    pub object: Object,
+    /// The value of a new McpToken: nothing else ever shows it.
+    pub token: Option<SecretValue>,
+}
+
+impl Deref for Created {
+    type Target = Object;
+
+    fn deref(&self) -> &Object {
+        &self.object
+    }
+}
 
 /// How a body changes a resource.
 #[derive(Clone, Copy)]
@@ -32,17 +50,18 @@ impl Registry {
     /// # Errors
     ///
     /// Forbidden; invalid, with every fault; conflict, when the name is taken.
-    pub async fn create(&self, who: &Principal, kind: Kind, body: Spec) -> Result<Object> {
+    pub async fn create(&self, who: &Principal, kind: Kind, body: Spec) -> Result<Created> {
         self.require(who, &Permission::Kind(Action::Create, kind)).await?;
         for _ in 0..ATTEMPTS {
             let (name, reading) = kind.read_new(body.clone())?;
             if self.inner.store.find(kind, &name).await?.is_some() {
                 return Err(taken(kind, &name));
             }
-            let draft = self.draft(who, kind, None, &name, reading).await?;
-            let (txn, created) = draft.into_txn(who);
+            let mut draft = self.draft(who, kind, None, &name, reading).await?;
+            let token = draft.shown_once.take();
+            let (txn, object) = draft.into_txn(who);
             match self.commit(txn).await? {
-                None => return Ok(created),
+                None => return Ok(Created { object, token }),
                 Some(Condition::NameAbsent { .. }) => return Err(taken(kind, &name)),
                 Some(_) => {}
             }
@@ -132,14 +151,20 @@ impl Registry {
             check_version(&gone, [if_match, None])?;
             let mut txn = Txn::default();
             txn.conditions.push(Condition::Version { kind, id: gone.id.clone(), version: gone.version });
-            let unlinked = references::unlink(&*self.inner.store, &gone, &mut txn.conditions).await?;
+            // What refers to it is looked for in memory: as of now, and under the condition that it stays so.
+            self.refresh().await?;
+            let effects = references::unlink(&self.snapshot(), &gone, &mut txn.conditions)?;
             txn.writes = self.before_delete(who, &gone).await?;
-            for object in unlinked {
-                txn.events.push(change_event(who, "edit", &object, Vec::new()));
+            for object in effects.changed {
+                txn.events.push(change_event(who.actor(), "edit", &object, Vec::new()));
                 txn.writes.push(Write::Put(object));
             }
+            for object in effects.deleted {
+                txn.events.push(change_event(who.actor(), "delete", &object, Vec::new()));
+                txn.writes.push(Write::Delete { kind: object.kind, id: object.id.clone() });
+            }
             txn.writes.push(Write::Delete { kind, id: gone.id.clone() });
-            txn.events.push(change_event(who, "delete", &gone, Vec::new()));
+            txn.events.push(change_event(who.actor(), "delete", &gone, Vec::new()));
             if self.commit(txn).await?.is_none() {
                 return Ok(());
             }
@@ -165,7 +190,11 @@ impl Registry {
     /// Commits, and shows the change in the snapshot. `Some` is the condition that did not hold.
     pub(super) async fn commit(&self, txn: Txn) -> Result<Option<Condition>> {
         match self.inner.store.commit(txn).await? {
-            Outcome::Refused(condition) => Ok(Some(condition)),
+            Outcome::Refused(condition) => {
+                // What was decided on is out of date: the next attempt sees how it is now.
+                self.refresh().await?;
+                Ok(Some(condition))
+            }
             Outcome::Committed(_) => {
                 // What is committed is committed: that we cannot show it yet must not make it look failed.
                 if let Err(error) = self.refresh().await {

@@ -42,6 +42,12 @@ pub struct Actor {
     /// The SHA-256 of the token; written in hexadecimal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_sha: Option<TokenHash>,
+    /// The name of the McpToken, when it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<Arc<str>>,
+    /// The e-mail address of who acted for the user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub impersonator: Option<Arc<str>>,
     /// The request's id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_id: Option<Arc<str>>,
@@ -61,6 +67,8 @@ pub enum EventDetail {
     Denied(Denial),
     /// Secret values were shown.
     SecretReveal(Reveal),
+    /// Somebody acted for another user: the event's `impersonator` for its `user`.
+    Impersonation(Impersonation),
 }
 
 /// A call of an Llm.
@@ -151,6 +159,14 @@ pub struct Reveal {
     pub resource_id: String,
 }
 
+/// Somebody acted for another user.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Impersonation {
+    /// The method and the path of the request.
+    pub request: String,
+}
+
 /// The id of an event that ends at `at`: a UUID of version 7. Where its format wants random bits, it has a count and
 /// then bits that are random for this process alone: an id need not be hard to guess, and asking the system for
 /// random bits would cost each call more than the rest of its event.
@@ -189,6 +205,7 @@ impl AuditEvent {
             }
             EventDetail::Login(login) => cut(&mut login.email),
             EventDetail::Denied(denial) => cut(&mut denial.permission),
+            EventDetail::Impersonation(impersonation) => cut(&mut impersonation.request),
             // Names that passed validation are short.
             EventDetail::ResourceChange(_) | EventDetail::SecretReveal(_) => {}
         }
@@ -204,6 +221,7 @@ impl AuditEvent {
             EventDetail::Login(_) => "login",
             EventDetail::Denied(_) => "denied",
             EventDetail::SecretReveal(_) => "secret_reveal",
+            EventDetail::Impersonation(_) => "impersonation",
         }
     }
 

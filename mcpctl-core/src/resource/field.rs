@@ -23,6 +23,8 @@ pub struct Field {
     pub write_only: bool,
     /// Whether it is shown and never accepted, except with the value it has.
     pub read_only: bool,
+    /// Whether it changes by itself: a value that comes back from an earlier read says nothing.
+    pub volatile: bool,
 }
 
 /// What a field holds.
@@ -49,6 +51,11 @@ pub enum FieldType {
     TextList,
     /// A list of objects with these fields.
     List(&'static [Field]),
+    /// The names of resources of another kind, each once. One that is deleted leaves the list.
+    References {
+        /// The plural of the kind referred to.
+        kind: &'static str,
+    },
     /// The name of a resource of another kind.
     Reference {
         /// The plural of the kind referred to.
@@ -60,11 +67,13 @@ pub enum FieldType {
     },
 }
 
-/// What becomes of a reference when the resource it names is deleted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What becomes of a reference when the resource it names is deleted; the strictest is the greatest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum OnDelete {
     /// The reference becomes null.
     Unlink,
+    /// What refers to it is deleted with it.
+    Delete,
     /// The deletion is refused.
     Refuse,
 }
@@ -72,8 +81,8 @@ pub enum OnDelete {
 impl Field {
     /// An optional field.
     pub const fn new(name: &'static str, label: &'static str, ty: FieldType, about: &'static str) -> Self {
-        let (required, immutable, write_only, read_only) = (false, false, false, false);
-        Self { name, label, about, ty, required, immutable, write_only, read_only }
+        let (required, immutable, write_only, read_only, volatile) = (false, false, false, false, false);
+        Self { name, label, about, ty, required, immutable, write_only, read_only, volatile }
     }
 
     /// A new resource must have it.
@@ -104,6 +113,14 @@ impl Field {
         self
     }
 
+    /// Shown, and left aside when it comes back.
+    #[must_use]
+    pub const fn volatile(mut self) -> Self {
+        self.read_only = true;
+        self.volatile = true;
+        self
+    }
+
     /// The description every kind has.
     pub const fn description() -> Self {
         Self::new(
@@ -121,7 +138,9 @@ impl Field {
             FieldType::Choice(options) => options.first().copied().into(),
             FieldType::Flag => Value::Bool(false),
             FieldType::Object | FieldType::TextMap => Value::Object(Map::new()),
-            FieldType::TextList | FieldType::List(_) => Value::Array(Vec::new()),
+            FieldType::TextList | FieldType::List(_) | FieldType::References { .. } => {
+                Value::Array(Vec::new())
+            }
             FieldType::Reference { .. } => Value::Null,
         }
     }
@@ -154,6 +173,9 @@ impl Field {
                     check_item(&format!("{path}[{index}]"), fields, item, faults);
                 }
             }
+            (FieldType::References { kind }, Value::Array(items)) => {
+                check_references(path, kind, items, faults)
+            }
             (FieldType::Reference { .. }, Value::Null) if !self.required => {}
             (FieldType::Reference { kind, keyed, .. }, value) => {
                 check_reference(path, kind, *keyed, value, faults)
@@ -173,6 +195,7 @@ impl FieldType {
             Self::Object | Self::TextMap => "must be an object",
             Self::TextList => "must be a list of strings",
             Self::List(_) => "must be a list of objects",
+            Self::References { .. } => "must be a list of names",
             Self::Reference { keyed: true, .. } => "must be an object `{name, key}` or null",
             Self::Reference { keyed: false, .. } => "must be a name",
         }
@@ -214,6 +237,17 @@ fn check_item(path: &str, fields: &'static [Field], item: &Value, faults: &mut F
             Some(value) => field.check(&inner, value, faults),
             None if field.required => faults.add(&inner, "is required"),
             None => {}
+        }
+    }
+}
+
+fn check_references(path: &str, kind: &str, items: &[Value], faults: &mut Faults) {
+    let mut seen = std::collections::HashSet::new();
+    for (index, item) in items.iter().enumerate() {
+        let path = format!("{path}[{index}]");
+        check_reference(&path, kind, false, item, faults);
+        if item.as_str().is_some_and(|name| !seen.insert(name)) {
+            faults.add(&path, "is in the list already");
         }
     }
 }

@@ -50,8 +50,12 @@ pub enum Behaviour {
     SecretBackend,
     /// It has a password, and sessions that end with it.
     User,
+    /// Whoever joins gets its roles.
+    Group,
     /// Its subjects and scopes are pinned to ids.
     Rbac,
+    /// It has a value that is shown once, and scopes that are pinned to ids.
+    McpToken,
 }
 
 /// A column of a kind's table.

@@ -1,6 +1,6 @@
 //! The table of kinds. A new kind is a file beside this one and a row here.
 
-use super::{Kind, llm, rbac, secret, secret_backend, user};
+use super::{Kind, group, llm, mcp_token, rbac, secret, secret_backend, user};
 
 /// Where secret values live.
 pub const SECRET_BACKENDS: Kind = Kind(&secret_backend::DEF);
@@ -10,8 +10,12 @@ pub const SECRETS: Kind = Kind(&secret::DEF);
 pub const LLMS: Kind = Kind(&llm::DEF);
 /// People who log in.
 pub const USERS: Kind = Kind(&user::DEF);
+/// Users who get roles together.
+pub const GROUPS: Kind = Kind(&group::DEF);
 /// Who may do what.
 pub const RBAC: Kind = Kind(&rbac::DEF);
+/// Tokens for programs.
+pub const MCP_TOKENS: Kind = Kind(&mcp_token::DEF);
 
 /// Every kind.
-pub const ALL: &[Kind] = &[SECRET_BACKENDS, SECRETS, LLMS, USERS, RBAC];
+pub const ALL: &[Kind] = &[SECRET_BACKENDS, SECRETS, LLMS, USERS, GROUPS, RBAC, MCP_TOKENS];

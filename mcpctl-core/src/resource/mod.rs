@@ -7,10 +7,12 @@ mod body;
 mod event;
 mod faults;
 mod field;
+mod group;
 mod id;
 mod kind;
 pub mod kinds;
 mod llm;
+mod mcp_token;
 mod object;
 mod rbac;
 mod read;
@@ -21,13 +23,17 @@ mod user;
 mod view;
 
 pub use body::parse_body;
-pub use event::{Actor, AuditEvent, Change, Denial, EventDetail, InferenceCall, Login, Reveal};
+pub use event::{
+    Actor, AuditEvent, Change, Denial, EventDetail, Impersonation, InferenceCall, Login, Reveal,
+};
 pub use faults::Faults;
 pub use field::{Field, FieldType, OnDelete};
+pub use group::{GroupSpec, Member};
 pub use id::{Id, NameRule};
 pub use kind::{Behaviour, Column, ColumnValue, Kind, KindDef};
 pub(crate) use llm::is_metadata_address;
 pub use llm::{ApiKeyRef, LlmSpec, LlmType};
+pub use mcp_token::McpTokenSpec;
 pub use object::{Object, Revision, Spec, now};
 pub use rbac::{RbacSpec, RoleBinding, Subject};
 pub use read::{Reading, SuppliedSpec};

@@ -19,34 +19,19 @@ pub(super) static DEF: KindDef = KindDef {
             "subjects",
             "Subjects",
             FieldType::List(&[
-                Field::new("kind", "Kind", FieldType::Choice(&["User"]), "what sort of subject").required(),
+                Field::new(
+                    "kind",
+                    "Kind",
+                    FieldType::Choice(&["User", "Group", "McpToken"]),
+                    "what sort of subject",
+                )
+                .required(),
                 Field::new("name", "Name", FieldType::Text { min: 1, max: 254 }, "its name").required(),
             ]),
             "who gets the roles",
         )
         .required(),
-        Field::new(
-            "roleBindings",
-            "Role Bindings",
-            FieldType::List(&[
-                Field::new("role", "Role", FieldType::Choice(Role::NAMES), "which actions").required(),
-                Field::new("resource", "Resource", FieldType::Text { min: 1, max: 100 }, "a kind, or *"),
-                Field::new(
-                    "name",
-                    "Name",
-                    FieldType::Text { min: 1, max: 254 },
-                    "one resource; a trailing * matches any ending",
-                ),
-                Field::new(
-                    "action",
-                    "Action",
-                    FieldType::Text { min: 1, max: 100 },
-                    "an operation, with role run",
-                ),
-            ]),
-            "which roles, on what",
-        )
-        .required(),
+        bindings_field().required(),
     ],
     columns: &[
         Column::field("NAME", "name"),
@@ -55,9 +40,26 @@ pub(super) static DEF: KindDef = KindDef {
         Column::field("ID", "id"),
         Column::age("AGE", "createdAt").wide(),
     ],
-    check,
+    check: |spec, _, faults| check_bindings(spec, faults),
     behaviour: Behaviour::Rbac,
 };
+
+const BINDING: &[Field] = &[
+    Field::new("role", "Role", FieldType::Choice(Role::NAMES), "which actions").required(),
+    Field::new("resource", "Resource", FieldType::Text { min: 1, max: 100 }, "a kind, or *"),
+    Field::new(
+        "name",
+        "Name",
+        FieldType::Text { min: 1, max: 254 },
+        "one resource; a trailing * matches any ending",
+    ),
+    Field::new("action", "Action", FieldType::Text { min: 1, max: 100 }, "an operation, with role run"),
+];
+
+/// A list of roles, and what they are on.
+pub(super) const fn bindings_field() -> Field {
+    Field::new("roleBindings", "Role Bindings", FieldType::List(BINDING), "which roles, on what")
+}
 
 /// An RBAC definition's fields.
 #[derive(Clone, Debug, Deserialize)]
@@ -72,7 +74,7 @@ pub struct RbacSpec {
 /// Who gets roles.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Subject {
-    /// `User`.
+    /// `User`, `Group` or `McpToken`.
     pub kind: String,
     /// Its name when it was bound.
     pub name: String,
@@ -99,7 +101,8 @@ pub struct RoleBinding {
     pub action: Option<Operation>,
 }
 
-fn check(spec: &mut Spec, _stored: Option<&Spec>, faults: &mut Faults) {
+/// Checks the bindings of a spec one by one, and normalises the kinds they name.
+pub(super) fn check_bindings(spec: &mut Spec, faults: &mut Faults) {
     let Some(Value::Array(bindings)) = spec.get_mut("roleBindings") else { return };
     for (index, binding) in bindings.iter_mut().enumerate() {
         if let Value::Object(binding) = binding {
@@ -153,8 +156,9 @@ fn scope_fault(kind: Option<Kind>, name: &str) -> Option<&'static str> {
     }
 }
 
-fn each(rbac: &Spec, list: &str, text: fn(&Value) -> String) -> String {
-    let items = rbac.get(list).and_then(Value::as_array);
+/// The items of a list in one cell.
+pub(super) fn each(resource: &Spec, list: &str, text: fn(&Value) -> String) -> String {
+    let items = resource.get(list).and_then(Value::as_array);
     items.map(|items| items.iter().map(text).collect::<Vec<_>>().join(", ")).unwrap_or_default()
 }
 
@@ -168,7 +172,7 @@ fn subject_text(subject: &Value) -> String {
 }
 
 /// `view:llms:gpt`, as `--binding` takes it, or `run:<operation>`.
-fn binding_text(binding: &Value) -> String {
+pub(super) fn binding_text(binding: &Value) -> String {
     let parts = ["role", "resource", "name", "action"].map(|name| part(binding, name));
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(":")
 }

@@ -144,7 +144,7 @@ impl KindDef {
             if field.write_only {
                 take_write_only(field, given, mode, &mut supplied, &mut faults);
             } else if field.read_only {
-                if given.as_ref().is_some_and(|given| Some(given) != old) {
+                if !field.volatile && given.as_ref().is_some_and(|given| Some(given) != old) {
                     faults.add(field.name, "is set by the server");
                 }
                 spec.extend(old.map(|old| (field.name.to_owned(), old.clone())));

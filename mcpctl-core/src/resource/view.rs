@@ -40,6 +40,9 @@ fn wire_value(field: &'static Field, stored: &Value) -> Value {
             let part = |name: &str| parts.get(name).cloned().unwrap_or_default();
             if *keyed { serde_json::json!({"name": part("name"), "key": part("key")}) } else { part("name") }
         }
+        (FieldType::References { .. }, Value::Array(items)) => {
+            items.iter().map(|item| item.get("name").cloned().unwrap_or_default()).collect()
+        }
         (FieldType::List(fields), Value::Array(items)) => items
             .iter()
             .map(|item| match item {

@@ -28,6 +28,9 @@ pub(crate) struct StoreMeters {
     value: Operation,
     sessions: Operation,
     session: Operation,
+    used: Operation,
+    last_use: Operation,
+    last_uses: Operation,
     append: Operation,
     events: Operation,
 }
@@ -40,7 +43,7 @@ impl Measured {
 
 impl StoreMeters {
     /// Every operation, by name.
-    pub(crate) fn all(&self) -> [(&'static str, &Operation); 11] {
+    pub(crate) fn all(&self) -> [(&'static str, &Operation); 14] {
         [
             ("append", &self.append),
             ("changes", &self.changes),
@@ -48,10 +51,13 @@ impl StoreMeters {
             ("events", &self.events),
             ("find", &self.find),
             ("get", &self.get),
+            ("last_use", &self.last_use),
+            ("last_uses", &self.last_uses),
             ("list", &self.list),
             ("revision", &self.revision),
             ("session", &self.session),
             ("sessions", &self.sessions),
+            ("used", &self.used),
             ("value", &self.value),
         ]
     }
@@ -99,6 +105,18 @@ impl SessionStore for Measured {
 
     async fn session(&self, token: TokenHash) -> Result<Option<Session>> {
         self.meters.session.measure(self.store.session(token)).await
+    }
+
+    async fn used(&self, uses: Arc<[(Id, Timestamp)]>) -> Result<()> {
+        self.meters.used.measure(self.store.used(uses)).await
+    }
+
+    async fn last_use(&self, id: &Id) -> Result<Option<Timestamp>> {
+        self.meters.last_use.measure(self.store.last_use(id)).await
+    }
+
+    async fn last_uses(&self) -> Result<Vec<(Id, Timestamp)>> {
+        self.meters.last_uses.measure(self.store.last_uses()).await
     }
 }
 

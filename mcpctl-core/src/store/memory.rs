@@ -36,6 +36,7 @@ struct State {
     sessions: HashMap<TokenHash, (Session, Revision)>,
     revoked: HashMap<TokenHash, Revision>,
     events: BTreeMap<String, AuditEvent>,
+    last_uses: HashMap<Id, Timestamp>,
 }
 
 impl MemoryStore {
@@ -169,6 +170,7 @@ impl State {
             Write::Delete { kind, id } => {
                 let key = (kind, id);
                 if self.remove(&key) {
+                    self.last_uses.remove(&key.1);
                     self.touch(key);
                 }
             }
@@ -231,6 +233,19 @@ impl SessionStore for MemoryStore {
 
     async fn session(&self, token: TokenHash) -> Result<Option<Session>> {
         Ok(self.state().sessions.get(&token).map(|(session, _)| session.clone()))
+    }
+
+    async fn used(&self, uses: Arc<[(Id, Timestamp)]>) -> Result<()> {
+        let mut state = self.state();
+        for (id, at) in uses.iter() {
+            let noted = state.last_uses.entry(id.clone()).or_insert(*at);
+            *noted = (*noted).max(*at);
+        }
+        Ok(())
+    }
+
+    async fn last_uses(&self) -> Result<Vec<(Id, Timestamp)>> {
+        Ok(self.state().last_uses.iter().map(|(id, at)| (id.clone(), *at)).collect())
     }
 }
 

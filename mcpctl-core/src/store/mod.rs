@@ -81,6 +81,25 @@ pub trait SessionStore: Send + Sync + 'static {
 
     /// The session of this token, unless it was revoked. It may have expired.
     async fn session(&self, token: TokenHash) -> Result<Option<Session>>;
+
+    /// Notes when objects were last used. An earlier time than the one noted changes nothing, nor does an object's
+    /// version or the store's revision change. What is noted of an object may go with the object.
+    ///
+    /// A store that has no place for it may leave this as it is: it notes nothing.
+    async fn used(&self, uses: Arc<[(Id, Timestamp)]>) -> Result<()> {
+        let _ = uses;
+        Ok(())
+    }
+
+    /// When this object was last used, as far as it was noted.
+    async fn last_use(&self, id: &Id) -> Result<Option<Timestamp>> {
+        Ok(self.last_uses().await?.into_iter().find(|(used, _)| used == id).map(|(_, at)| at))
+    }
+
+    /// When each object was last used, as far as it was noted.
+    async fn last_uses(&self) -> Result<Vec<(Id, Timestamp)>> {
+        Ok(Vec::new())
+    }
 }
 
 /// Keeps audit events.
@@ -128,6 +147,16 @@ pub enum ObjectChange {
         /// Its id.
         id: Id,
     },
+}
+
+impl ObjectChange {
+    /// The id of what changed, if it is of this kind.
+    pub(crate) fn id_of(&self, wanted: Kind) -> Option<&Id> {
+        match self {
+            Self::Put(object) => (object.kind == wanted).then_some(&object.id),
+            Self::Deleted { kind, id } => (*kind == wanted).then_some(id),
+        }
+    }
 }
 
 /// A change of a session.

@@ -44,6 +44,8 @@ async fn manage(
         Endpoint::Logout => auth::logout(app, who).await,
         Endpoint::Whoami => auth::whoami(app, who),
         Endpoint::CanI => auth::can_i(app, who, request).await,
+        Endpoint::WhoCan => auth::who_can(app, who, request).await,
+        Endpoint::Password => auth::change_password(app, who, call, request).await,
         Endpoint::AuditLogs => resources::audit_logs(app, who, &request).await,
         Endpoint::List(kind) => resources::list(app, who, kind, &request).await,
         Endpoint::Create(kind) => resources::create(app, who, kind, request).await,
@@ -79,6 +81,8 @@ pub(crate) async fn dispatch_open(
         | Endpoint::Logout
         | Endpoint::Whoami
         | Endpoint::CanI
+        | Endpoint::WhoCan
+        | Endpoint::Password
         | Endpoint::AuditLogs
         | Endpoint::List(_)
         | Endpoint::Create(_)

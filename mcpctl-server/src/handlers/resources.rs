@@ -86,7 +86,10 @@ pub(crate) async fn create(
 ) -> Result<Response<Body>, Refusal> {
     let body = json_body(app, request).await?;
     let created = app.registry.create(who, kind, body).await?;
-    Ok(resource_response(StatusCode::CREATED, &created))
+    let mut shown = view(&created);
+    // A new token's value: this once, beside what is shown of it ever after.
+    shown.extend(created.token.as_ref().map(|token| ("token".to_owned(), token.expose().into())));
+    Ok(tagged(StatusCode::CREATED, &created, shown))
 }
 
 pub(crate) async fn get(
@@ -154,7 +157,11 @@ pub(crate) async fn delete(
 }
 
 fn resource_response(status: StatusCode, object: &Object) -> Response<Body> {
-    let mut response = json_response(status, &Value::Object(view(object)));
+    tagged(status, object, view(object))
+}
+
+fn tagged(status: StatusCode, object: &Object, shown: Spec) -> Response<Body> {
+    let mut response = json_response(status, &Value::Object(shown));
     if let Ok(tag) = HeaderValue::from_str(&format!("\"{}\"", object.version)) {
         response.headers_mut().insert(ETAG, tag);
     }

@@ -35,7 +35,7 @@ pub(in crate::gateway) fn expose(
     let llms = snapshot.shelf(kinds::LLMS);
     let visible = |id: &Id| {
         let view = registry.permission(Action::View, kinds::LLMS, id.as_str());
-        llms.get(id).is_some() && who.grants().decide(&view).allowed()
+        llms.get(id).is_some() && who.rights().decide(&view).allowed()
     };
     let calls =
         Calls { llms: meters.select(|id| llms.get(id).is_some(), visible), shed: meters.shed.load(Relaxed) };

@@ -36,6 +36,8 @@ pub async fn come_back_newest_first(store: Arc<dyn Storage>) {
     let actor = Actor {
         user_id: Some(Id::random().shared()),
         user: Some("a@b.example".into()),
+        token: Some("ci".into()),
+        impersonator: Some("root@b.example".into()),
         token_sha: Some(TokenHash::of("token")),
         request_id: Some("request".into()),
     };

@@ -108,6 +108,7 @@ properties! {
     sessions {
         last_until_they_expire_or_are_revoked,
         of_a_user_are_revoked_together,
+        and_the_last_use_of_things_is_noted,
     }
     events {
         come_back_newest_first,

@@ -1,11 +1,11 @@
-//! Sessions.
+//! Sessions, and when things were last used.
 
 use std::sync::Arc;
 
 use jiff::{Span, Timestamp};
 
-use super::{Storage, Write, committed, session, writes};
-use crate::resource::{Id, Session, TokenHash, now};
+use super::{Storage, Write, committed, llm, put, session, writes};
+use crate::resource::{Id, Session, TokenHash, kinds, now};
 
 async fn current(store: &dyn Storage, at: Timestamp) -> Vec<TokenHash> {
     let mut tokens: Vec<_> =
@@ -62,4 +62,27 @@ pub async fn of_a_user_are_revoked_together(store: Arc<dyn Storage>) {
     let txn = writes([Write::RevokeSessionsOf(kept.user_id), Write::PutSession(again.clone())]);
     committed(&*store, txn).await;
     assert_eq!(store.sessions(now()).await.unwrap(), [again]);
+}
+
+/// The latest use is the one that counts; it is no change, and goes with its object. A store may also note nothing.
+pub async fn and_the_last_use_of_things_is_noted(store: Arc<dyn Storage>) {
+    let object = put(&*store, llm("a")).await;
+    let revision = store.revision().await.unwrap();
+    let (now, other) = (now(), Id::random());
+    let earlier = now.checked_sub(Span::new().seconds(60)).unwrap();
+    for at in [earlier, now, earlier] {
+        store.used([(object.id.clone(), at), (other.clone(), earlier)].into()).await.unwrap();
+    }
+    assert_eq!(store.revision().await.unwrap(), revision);
+    let mut uses = store.last_uses().await.unwrap();
+    if uses.is_empty() {
+        return;
+    }
+    uses.sort_by_key(|(_, at)| *at);
+    assert_eq!(uses, [(other.clone(), earlier), (object.id.clone(), now)]);
+    assert_eq!(store.last_use(&object.id).await.unwrap(), Some(now));
+    assert_eq!(store.last_use(&Id::random()).await.unwrap(), None);
+    let gone = Write::Delete { kind: kinds::LLMS, id: object.id.clone() };
+    committed(&*store, writes([gone])).await;
+    assert_eq!(store.last_uses().await.unwrap(), [(other, earlier)]);
 }

@@ -4,6 +4,7 @@ use diesel::{
     dsl::{exists, sql},
     prelude::*,
     sql_types::Bool,
+    upsert::excluded,
 };
 use jiff::Timestamp;
 
@@ -15,10 +16,12 @@ use crate::{
         sql::{
             fault::Fault,
             rows::{
-                EventRow, ObjectChangeRow, ObjectRow, SessionRow, ValueRow, event, id_of, indexed, kind_of,
-                micros, micros_up,
+                EventRow, ObjectChangeRow, ObjectRow, SessionRow, UseRow, ValueRow, event, id_of, indexed,
+                kind_of, micros, micros_up,
             },
-            schema::{audit_events, encrypted_values, object_changes, objects, sessions, store_revision},
+            schema::{
+                audit_events, encrypted_values, last_uses, object_changes, objects, sessions, store_revision,
+            },
         },
     },
 };
@@ -135,6 +138,7 @@ fn write(conn: &mut Conn, write: &Write, revision: Revision) -> Result<()> {
             let here = objects::id.eq(id.as_str()).and(objects::kind.eq(kind.plural));
             if diesel::delete(objects::table.filter(here)).execute(conn)? > 0 {
                 note_change(conn, *kind, id, revision)?;
+                diesel::delete(last_uses::table.find(id.as_str())).execute(conn)?;
             }
         }
         Write::PutValue { key, value } => {
@@ -221,6 +225,32 @@ pub(in crate::store::sql) fn session(conn: &mut Conn, token: TokenHash) -> Resul
     let here = sessions::token.eq(token.to_hex()).and(sessions::revoked.eq(false));
     let row: Option<SessionRow> = sessions::table.filter(here).first(conn).optional()?;
     row.map(SessionRow::session).transpose()
+}
+
+pub(in crate::store::sql) fn used(conn: &mut Conn, uses: &[(Id, Timestamp)]) -> Result<()> {
+    use diesel::query_dsl::methods::FilterDsl as _;
+    write_transaction(conn, |conn| {
+        for row in uses.iter().map(UseRow::new) {
+            diesel::insert_into(last_uses::table)
+                .values(&row)
+                .on_conflict(last_uses::id)
+                .do_update()
+                .set(last_uses::used_at.eq(excluded(last_uses::used_at)))
+                .filter(last_uses::used_at.lt(excluded(last_uses::used_at)))
+                .execute(conn)?;
+        }
+        Ok(())
+    })
+}
+
+pub(in crate::store::sql) fn last_use(conn: &mut Conn, id: &Id) -> Result<Option<Timestamp>> {
+    let row: Option<UseRow> = last_uses::table.find(id.as_str()).first(conn).optional()?;
+    Ok(row.map(UseRow::last_use).transpose()?.map(|(_, at)| at))
+}
+
+pub(in crate::store::sql) fn last_uses(conn: &mut Conn) -> Result<Vec<(Id, Timestamp)>> {
+    let rows: Vec<UseRow> = last_uses::table.load(conn)?;
+    rows.into_iter().map(UseRow::last_use).collect()
 }
 
 pub(in crate::store::sql) fn append(conn: &mut Conn, events: &[AuditEvent]) -> Result<()> {

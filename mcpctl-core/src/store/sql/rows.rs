@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     fault::{Fault, Stored},
-    schema::{audit_events, encrypted_values, object_changes, objects, sessions},
+    schema::{audit_events, encrypted_values, last_uses, object_changes, objects, sessions},
 };
 use crate::{
     resource::{Actor, AuditEvent, EventDetail, Id, Kind, Object, Revision, Session, Spec, TokenHash},
@@ -42,6 +42,13 @@ pub(super) struct ObjectChangeRow<'a> {
 pub(super) struct ValueRow<'a> {
     pub(super) id: Cow<'a, str>,
     pub(super) content: &'a str,
+}
+
+#[derive(Queryable, Insertable)]
+#[diesel(table_name = last_uses)]
+pub(super) struct UseRow {
+    pub(super) id: String,
+    used_at: i64,
 }
 
 #[derive(Queryable, Insertable, AsChangeset)]
@@ -91,6 +98,17 @@ impl ObjectRow {
         let id = id_of(self.id)?;
         let Self { name, version, revision, .. } = self;
         Ok(Some(Object { kind, id, name, spec, version, revision, created_at, updated_at }))
+    }
+}
+
+impl UseRow {
+    pub(super) fn new((id, at): &(Id, Timestamp)) -> Self {
+        Self { id: id.to_string(), used_at: micros(*at) }
+    }
+
+    pub(super) fn last_use(self) -> Result<(Id, Timestamp), Fault> {
+        let at = time(self.used_at).map_err(Stored::new("use", &self.id))?;
+        Ok((id_of(self.id)?, at))
     }
 }
 

@@ -47,6 +47,13 @@ diesel::table! {
 }
 
 diesel::table! {
+    last_uses (id) {
+        id -> Text,
+        used_at -> BigInt,
+    }
+}
+
+diesel::table! {
     audit_events (id) {
         id -> Text,
         at -> BigInt,

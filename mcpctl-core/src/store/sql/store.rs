@@ -149,6 +149,19 @@ impl SessionStore for SqlStore {
     async fn session(&self, token: TokenHash) -> Result<Option<Session>> {
         run!(self.read, "store.session", queries => move |conn| queries::session(conn, token))
     }
+
+    async fn used(&self, uses: Arc<[(Id, Timestamp)]>) -> Result<()> {
+        run!(self.write, "store.used", queries => move |conn| queries::used(conn, &uses))
+    }
+
+    async fn last_use(&self, id: &Id) -> Result<Option<Timestamp>> {
+        let id = id.clone();
+        run!(self.read, "store.last_use", queries => move |conn| queries::last_use(conn, &id))
+    }
+
+    async fn last_uses(&self) -> Result<Vec<(Id, Timestamp)>> {
+        run!(self.read, "store.last_uses", queries => queries::last_uses)
+    }
 }
 
 #[async_trait]
