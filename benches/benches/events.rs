@@ -77,6 +77,7 @@ fn actor(number: usize) -> Actor {
         user: Some(format!("user-{number}@example.com").into()),
         token_sha: Some(TokenHash::of("token")),
         request_id: Some("01920000-0000-7000-8000-0123456789ab".into()),
+        ..Actor::default()
     }
 }
 

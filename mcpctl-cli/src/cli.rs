@@ -28,6 +28,9 @@ pub(crate) struct Global {
     /// The server to talk to; MCPCTL_URL sets it too
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) daemon_url: Option<String>,
+    /// Act for another user, which needs the operation impersonate; see `config impersonate`
+    #[arg(long = "as", global = true, value_name = "EMAIL")]
+    pub(crate) acting_for: Option<String>,
     /// How to print results: table, wide, json, yaml or name
     #[arg(short, long, global = true, value_name = "FORMAT", value_enum, hide_possible_values = true)]
     pub(crate) output: Option<Format>,

@@ -12,6 +12,8 @@ const FILE: &str = "config.json";
 /// The server when nothing names another.
 pub(crate) const DEFAULT_URL: &str = "http://127.0.0.1:3100";
 const DEFAULT_CONTEXT: &str = "default";
+/// Where a context names the user it acts for.
+const IMPERSONATE: &str = "impersonate";
 
 /// The configuration, as the file has it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -47,6 +49,25 @@ impl Config {
     /// The URL of a context.
     pub(crate) fn url_of(&self, context: &str) -> Option<&str> {
         self.0.get("contexts")?.get(context)?.get("url")?.as_str()
+    }
+
+    /// The user whom the context in use acts for.
+    pub(crate) fn impersonated(&self) -> Option<&str> {
+        self.0.get("contexts")?.get(self.current())?.get(IMPERSONATE)?.as_str()
+    }
+
+    /// Makes the context in use act for a user, or for nobody else.
+    pub(crate) fn impersonate(&mut self, user: Option<&str>) -> Result<(), Failure> {
+        let current = self.current().to_owned();
+        if self.url().is_none() {
+            self.set_url(&current, DEFAULT_URL)?;
+        }
+        let context = object_at(object_at(&mut self.0, "contexts")?, &current)?;
+        match user {
+            Some(user) => context.insert(IMPERSONATE.into(), user.into()),
+            None => context.shift_remove(IMPERSONATE),
+        };
+        Ok(())
     }
 
     /// The names of the contexts.

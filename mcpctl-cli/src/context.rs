@@ -6,9 +6,9 @@ use crate::{
     cli::Global,
     config::{Config, DEFAULT_URL, normal_url},
     credentials,
-    failure::{Failure, warn},
+    failure::{Failure, note, warn},
     home::Home,
-    output::{Format, Out},
+    output::{Format, Out, text::inline},
 };
 
 /// The surroundings of a command.
@@ -19,6 +19,7 @@ pub(crate) struct Context {
     pub(crate) out: Out,
     chosen_url: Option<String>,
     format: Option<Format>,
+    acting_for: Option<String>,
 }
 
 impl Context {
@@ -27,7 +28,13 @@ impl Context {
         // Not clap's `env`: that would put the flag into every usage line.
         let chosen_url = global.daemon_url.or_else(|| std::env::var("MCPCTL_URL").ok());
         let chosen_url = chosen_url.filter(|url| !url.trim().is_empty());
-        Ok(Self { home: Home::find()?, out: Out::stdout(), chosen_url, format: global.output })
+        Ok(Self {
+            home: Home::find()?,
+            out: Out::stdout(),
+            chosen_url,
+            format: global.output,
+            acting_for: global.acting_for,
+        })
     }
 
     /// The format asked for, or the table.
@@ -49,7 +56,25 @@ impl Context {
     }
 
     /// A client of the server with the credential for it, if there is one.
+    ///
+    /// It acts for the user of `--as`, or of the context in use: that is said each time, lest it be forgotten.
     pub(crate) fn client(&self) -> Result<Client, Failure> {
+        let client = self.own_client()?;
+        if let Some(user) = &self.acting_for {
+            return Ok(client.acting_for(user)?);
+        }
+        let config = Config::load(&self.home)?;
+        match config.impersonated().filter(|_| self.chosen_url.is_none()) {
+            Some(user) => {
+                note(format!("Acting for {} (`mcpctl config impersonate --stop` ends that)", inline(user)));
+                Ok(client.acting_for(user)?)
+            }
+            None => Ok(client),
+        }
+    }
+
+    /// As [`client`](Self::client), for nobody but the user in person.
+    pub(crate) fn own_client(&self) -> Result<Client, Failure> {
         let url = self.url()?;
         Ok(Client::new(&url, self.token(&url)?)?)
     }

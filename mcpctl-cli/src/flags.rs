@@ -84,6 +84,10 @@ fn whole(field: &Field, text: &str) -> Result<Value, Failure> {
         | FieldType::TextMap
         | FieldType::TextList
         | FieldType::List(_) => loose(text),
+        FieldType::References { .. } if text.starts_with('[') => loose(text),
+        FieldType::References { .. } => {
+            text.split(',').map(str::trim).filter(|name| !name.is_empty()).collect()
+        }
     })
 }
 

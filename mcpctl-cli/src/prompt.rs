@@ -26,6 +26,15 @@ pub(crate) fn hidden(question: &str) -> Result<String, Failure> {
         .map_err(|error| Failure::new(format!("reading from the terminal: {error}")))
 }
 
+/// Asks for a new password, and once more unless it is empty.
+pub(crate) fn twice(question: &str) -> Result<String, Failure> {
+    let password = hidden(question)?;
+    if !password.is_empty() && hidden("Again: ")? != password {
+        return Err(Failure::new("the passwords differ"));
+    }
+    Ok(password)
+}
+
 /// All of standard input as text, without the newline that ends its last line.
 pub(crate) fn piped() -> Result<String, Failure> {
     let mut text = String::new();

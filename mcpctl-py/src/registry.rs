@@ -128,7 +128,10 @@ impl Registry {
 
     fn create(&self, plural: &str, body: &Bound<'_, PyAny>) -> PyResult<Call> {
         let (kind, body) = (kind(plural)?, fields(body)?);
-        Ok(self.call(async move |core| Ok(shown(&core.registry.create(&core.who, kind, body).await?))))
+        Ok(self.call(async move |core| {
+            let created = core.registry.create(&core.who, kind, body).await?;
+            Ok(Output::Json(created.view().into()))
+        }))
     }
 
     fn update(

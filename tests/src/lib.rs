@@ -5,6 +5,7 @@ pub mod api;
 pub mod canary;
 pub mod chaos;
 pub mod collector;
+pub mod evaluator;
 pub mod http1;
 pub mod postgres;
 pub mod provider;

@@ -10,6 +10,7 @@ mod chaos;
 mod cluster;
 mod connections;
 mod crash;
+mod evaluator;
 mod faults;
 mod gemini;
 mod inference;

@@ -10,6 +10,7 @@ use mcpctl_core::{
 };
 use serde_json::Value;
 
+use super::create::show_token;
 use crate::{
     context::Context,
     document::{self, Document},
@@ -35,7 +36,8 @@ pub(crate) struct Apply {
 
 /// What became of a document.
 enum Outcome {
-    Created,
+    /// As the server answered: a token's value is in it.
+    Created(Spec),
     Updated,
     Unchanged,
 }
@@ -51,7 +53,10 @@ impl Apply {
         for document in &documents {
             let (what, name) = (document.kind.singular, inline(&document.name));
             match apply(&client, document).await {
-                Ok(Outcome::Created) => context.out.line(format!("Created {what}: {name}"))?,
+                Ok(Outcome::Created(made)) => {
+                    context.out.line(format!("Created {what}: {name}"))?;
+                    show_token(context, &made, false)?;
+                }
                 Ok(Outcome::Updated) => context.out.line(format!("Updated {what}: {name}"))?,
                 Ok(Outcome::Unchanged) => context.out.line(format!("Unchanged {what}: {name}"))?,
                 // The others would fail for the same reason.
@@ -81,8 +86,7 @@ fn is_hopeless(error: &Error) -> bool {
 async fn apply(client: &Client, document: &Document) -> Result<Outcome, Error> {
     let Document { kind, name, body } = document;
     let Some(stored) = find(client, *kind, name).await? else {
-        client.create(*kind, body.clone()).await?;
-        return Ok(Outcome::Created);
+        return Ok(Outcome::Created(client.create(*kind, body.clone()).await?));
     };
     let now = client.put(*kind, name, body.clone(), None).await?;
     let version = |resource: &Spec| resource.get("version").and_then(Value::as_i64);

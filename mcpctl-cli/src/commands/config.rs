@@ -20,6 +20,7 @@ pub(crate) enum ConfigCommand {
     Set(Set),
     View(View),
     UseContext(UseContext),
+    Impersonate(Impersonate),
 }
 
 /// Print a value: `url`, `current-context`, or a path such as `contexts.prod.url`
@@ -57,6 +58,19 @@ pub(crate) struct UseContext {
     url: Option<String>,
 }
 
+/// Act for another user in this context, which needs the operation impersonate there
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  mcpctl config impersonate ann@example.com\n  \
+                        mcpctl config impersonate --stop\n  mcpctl get llms --as ann@example.com")]
+pub(crate) struct Impersonate {
+    /// The user's e-mail address
+    #[arg(required_unless_present = "stop")]
+    email: Option<String>,
+    /// Act for nobody else again
+    #[arg(long, conflicts_with = "email")]
+    stop: bool,
+}
+
 impl ConfigCommand {
     pub(crate) fn run(self, context: &Context) -> Result<(), Failure> {
         let mut config = Config::load(&context.home)?;
@@ -76,6 +90,14 @@ impl ConfigCommand {
                 (Format::Yaml, serde_json::Value::Object(shown)) => context.out.print(&yaml::write(&shown)?),
                 (_, shown) => context.out.json(&shown),
             },
+            Self::Impersonate(Impersonate { email, .. }) => {
+                config.impersonate(email.as_deref())?;
+                config.save(&context.home)?;
+                context.out.line(match email {
+                    Some(email) => format!("{} now acts for {}", config.current(), inline(&email)),
+                    None => format!("{} now acts for nobody else", config.current()),
+                })
+            }
             Self::UseContext(UseContext { name, url }) => {
                 if let Some(url) = url {
                     config.set_url(&name, &url)?;

@@ -3,7 +3,7 @@
 use clap::Args;
 use mcpctl_core::{
     ErrorKind,
-    client::{Client, is_loopback, parse_base_url},
+    client::{Client, LoggedIn, is_loopback, parse_base_url},
 };
 
 use super::whoami::name_of;
@@ -53,9 +53,7 @@ impl Login {
             if wrong { failure.hint("check the e-mail address and the password") } else { failure }
         })?;
         let user = name_of(&session.user).unwrap_or_else(|| email.trim().to_owned());
-        let credential =
-            Credential { token: session.token, user: user.clone(), expires_at: session.expires_at };
-        credentials::store(&context.home, &url, &credential)?;
+        keep(context, &url, &user, session)?;
         let mut config = Config::load(&context.home)?;
         config.remember(&url)?;
         config.save(&context.home)?;
@@ -64,6 +62,13 @@ impl Login {
         }
         context.out.line(format!("Logged in to {url} as {user}"))
     }
+}
+
+/// Keeps a new session's token for the server at `url`.
+pub(super) fn keep(context: &Context, url: &str, user: &str, session: LoggedIn) -> Result<(), Failure> {
+    let credential =
+        Credential { token: session.token, user: user.to_owned(), expires_at: session.expires_at };
+    credentials::store(&context.home, url, &credential)
 }
 
 fn warn_if_readable_on_the_way(url: &str) {

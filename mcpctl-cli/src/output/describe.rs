@@ -76,10 +76,12 @@ fn section(field: &Field, value: &Value, note: &str) -> Option<String> {
             let lines: Vec<_> = map.iter().map(|(key, value)| (key.clone(), entry(value))).collect();
             Some(block(&lines, "  "))
         }
-        (FieldType::TextList, Value::Array(items)) => Some(match items.as_slice() {
-            [] => "  (none)\n".to_owned(),
-            items => items.iter().map(|item| format!("  {}\n", text::inline(&text_of(item)))).collect(),
-        }),
+        (FieldType::TextList | FieldType::References { .. }, Value::Array(items)) => {
+            Some(match items.as_slice() {
+                [] => "  (none)\n".to_owned(),
+                items => items.iter().map(|item| format!("  {}\n", text::inline(&text_of(item)))).collect(),
+            })
+        }
         (FieldType::List(fields), Value::Array(items)) => Some(match items.as_slice() {
             [] => "  (none)\n".to_owned(),
             items => rows(fields, items),

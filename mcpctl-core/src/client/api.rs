@@ -34,6 +34,27 @@ pub struct CanI {
     pub binding: Option<String>,
 }
 
+/// Somebody who may do something.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Able {
+    /// `User`, `Group` or `McpToken`.
+    pub kind: String,
+    /// The user's, the group's or the token's name.
+    pub name: String,
+    /// What decided.
+    pub binding: String,
+    /// The group through which a user may.
+    #[serde(default)]
+    pub group: Option<String>,
+}
+
+/// The body that asks about a permission.
+fn question(action: &str, resource: Option<&str>, name: Option<&str>) -> Value {
+    let given = [("action", Some(action)), ("resource", resource), ("name", name)];
+    let given = given.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?.into())));
+    Value::Object(given.collect())
+}
+
 impl Client {
     /// Begins a session.
     ///
@@ -43,10 +64,21 @@ impl Client {
     /// refusal under the kind of its status, or unavailable with [`Unreachable`](super::Unreachable) as its source.
     pub async fn login(&self, email: &str, password: &str) -> Result<LoggedIn> {
         let body = json!({"email": email, "password": password});
-        let mut answer = self
-            .call(Method::POST, &["auth", "login"], &[], Some(&body))
-            .await
-            .and_then(|v| self.object(v))?;
+        self.begin("login", &body).await
+    }
+
+    /// Sets the password of the user whose session this client sends, and begins a new session: the old ones end.
+    ///
+    /// # Errors
+    ///
+    /// Forbidden when `current` is wrong or the token is no session's, and those of every call.
+    pub async fn change_password(&self, current: &str, new: &str) -> Result<LoggedIn> {
+        self.begin("password", &json!({"currentPassword": current, "newPassword": new})).await
+    }
+
+    async fn begin(&self, path: &str, body: &Value) -> Result<LoggedIn> {
+        let answer = self.call(Method::POST, &["auth", path], &[], Some(body)).await;
+        let mut answer = answer.and_then(|value| self.object(value))?;
         let Some(Value::String(token)) = answer.remove("token") else {
             return Err(self.not_ours("its answer to a login holds no token"));
         };
@@ -83,13 +115,27 @@ impl Client {
     ///
     /// As for every call.
     pub async fn can_i(&self, action: &str, resource: Option<&str>, name: Option<&str>) -> Result<CanI> {
-        let mut body = json!({"action": action});
-        if let Some(body) = body.as_object_mut() {
-            let given = [("resource", resource), ("name", name)];
-            body.extend(given.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?.into()))));
-        }
-        let answer = self.call(Method::POST, &["auth", "can-i"], &[], Some(&body)).await?;
+        let answer =
+            self.call(Method::POST, &["auth", "can-i"], &[], Some(&question(action, resource, name))).await?;
         serde_json::from_value(answer).map_err(|_| self.not_ours("its answer to `can-i` has an unknown form"))
+    }
+
+    /// Who may do `action` on `resource`, asked as [`can_i`](Self::can_i).
+    ///
+    /// # Errors
+    ///
+    /// As for every call.
+    pub async fn who_can(
+        &self,
+        action: &str,
+        resource: Option<&str>,
+        name: Option<&str>,
+    ) -> Result<Vec<Able>> {
+        let body = question(action, resource, name);
+        let mut answer = self.call(Method::POST, &["auth", "who-can"], &[], Some(&body)).await?;
+        let subjects = answer.get_mut("subjects").map(Value::take).unwrap_or_default();
+        serde_json::from_value(subjects)
+            .map_err(|_| self.not_ours("its answer to `who-can` has an unknown form"))
     }
 
     /// Every resource of `kind` that the caller may view, sorted by name. Pages are put together.

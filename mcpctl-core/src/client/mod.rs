@@ -21,7 +21,7 @@ mod stream;
 mod token;
 mod transport;
 
-pub use api::{CanI, LoggedIn};
+pub use api::{Able, CanI, LoggedIn};
 pub use failure::Unreachable;
 pub use stream::ChatStream;
 pub use token::Token;

@@ -22,6 +22,8 @@ pub struct Client {
     http: reqwest::Client,
     base: Url,
     authorization: Option<HeaderValue>,
+    /// The user whom the caller acts for.
+    acting_for: Option<HeaderValue>,
 }
 
 /// How long a request may take.
@@ -57,7 +59,19 @@ impl Client {
         let http =
             builder.build().map_err(|cause| Error::internal(cause).context("preparing the HTTP client"))?;
         let authorization = token.map(|token| bearer(&token)).transpose()?;
-        Ok(Self { http, base, authorization })
+        Ok(Self { http, base, authorization, acting_for: None })
+    }
+
+    /// A client of the same server that acts for another user, by e-mail address: the caller needs the operation
+    /// `impersonate`. The two share connections.
+    ///
+    /// # Errors
+    ///
+    /// Invalid, when the address cannot be sent in a header.
+    pub fn acting_for(&self, user: &str) -> Result<Self> {
+        let user = HeaderValue::from_str(user);
+        let user = user.map_err(|_| Error::invalid("the user to act for is no e-mail address"))?;
+        Ok(Self { acting_for: Some(user), ..self.clone() })
     }
 
     /// A client of the same server with another credential. The two share connections.
@@ -67,7 +81,7 @@ impl Client {
     /// Invalid, when the token cannot be sent in a header.
     pub fn with_token(&self, token: Option<Token>) -> Result<Self> {
         let authorization = token.map(|token| bearer(&token)).transpose()?;
-        Ok(Self { http: self.http.clone(), base: self.base.clone(), authorization })
+        Ok(Self { authorization, ..self.clone() })
     }
 
     /// The server's URL, without a slash at its end.
@@ -103,6 +117,9 @@ impl Client {
         let mut request = self.http.request(method, self.url(segments, query)?);
         if let Some(authorization) = &self.authorization {
             request = request.header(header::AUTHORIZATION, authorization.clone());
+        }
+        if let Some(user) = &self.acting_for {
+            request = request.header("impersonate-user", user.clone());
         }
         if let Some(body) = body {
             request = request.json(body);

@@ -53,7 +53,7 @@ async fn a_group_gives_its_users_what_it_has_until_they_leave() {
     let who = world.again("a@b.example").await;
     let answer = world.registry.can_i(&who, &RUN_LLMS);
     assert_eq!(answer.reason, "allowed by `devs`, through the group `devs`");
-    let shown = view(&*world.registry.get(&world.root, kinds::GROUPS, "devs").await.unwrap());
+    let shown = view(&world.registry.get(&world.root, kinds::GROUPS, "devs").await.unwrap());
     assert_eq!(shown["members"], json!(["c@b.example", "a@b.example"]), "as they were given");
     world.patch(&world.root, kinds::GROUPS, "devs", json!({"members": ["c@b.example"]})).await.unwrap();
     assert!(!world.may(&world.again("a@b.example").await, &RUN_LLMS));
@@ -61,7 +61,7 @@ async fn a_group_gives_its_users_what_it_has_until_they_leave() {
     world.registry.delete(&world.root, kinds::USERS, "c@b.example", None).await.unwrap();
     world.create(kinds::USERS, json!({"name": "c@b.example", "password": PASSWORD})).await;
     assert!(!world.may(&world.again("c@b.example").await, &RUN_LLMS));
-    let shown = view(&*world.registry.get(&world.root, kinds::GROUPS, "devs").await.unwrap());
+    let shown = view(&world.registry.get(&world.root, kinds::GROUPS, "devs").await.unwrap());
     assert_eq!(shown["members"], json!([]));
 }
 
@@ -197,7 +197,7 @@ async fn tokens_show_when_they_were_last_used_and_what_comes_back_is_no_change()
     let world = world().await;
     let owner = world.user("o@b.example", json!([{"role": "edit", "resource": "mcptokens"}])).await;
     let token = world.token(&owner, json!({"name": "t"})).await.unwrap();
-    let get = async || view(&*world.registry.get(&owner, kinds::MCP_TOKENS, "t").await.unwrap());
+    let get = async || view(&world.registry.get(&owner, kinds::MCP_TOKENS, "t").await.unwrap());
     assert_eq!(get().await["lastUsedAt"], "");
     world.with(&token).unwrap();
     let shown = get().await;
@@ -208,7 +208,7 @@ async fn tokens_show_when_they_were_last_used_and_what_comes_back_is_no_change()
     let put = world.registry.put(&owner, kinds::MCP_TOKENS, "t", shown, None).await.unwrap();
     assert_eq!(put.version, 1);
     let other = super::Registry::builder(world.store.clone()).open().await.unwrap();
-    let shown = view(&*other.get(&owner, kinds::MCP_TOKENS, "t").await.unwrap());
+    let shown = view(&other.get(&owner, kinds::MCP_TOKENS, "t").await.unwrap());
     assert_eq!(shown["lastUsedAt"], used.to_string(), "another server knows of it");
 }
 

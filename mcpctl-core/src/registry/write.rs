@@ -9,7 +9,7 @@ use crate::{
     auth::Principal,
     error::{Error, Result},
     rbac::{Action, Permission},
-    resource::{Id, Kind, Object, Spec},
+    resource::{Id, Kind, Object, Spec, view},
     secret::SecretValue,
     store::{Condition, Outcome, Txn, Write},
 };
@@ -27,6 +27,15 @@ pub struct Created {
     pub object: Object,
     /// The value of a new McpToken: nothing else ever shows it.
     pub token: Option<SecretValue>,
+}
+
+impl Created {
+    /// The resource as its maker sees it, this once with a new token's value as `token`.
+    pub fn view(&self) -> Spec {
+        let mut shown = view(&self.object);
+        shown.extend(self.token.as_ref().map(|token| ("token".to_owned(), token.expose().into())));
+        shown
+    }
 }
 
 impl Deref for Created {

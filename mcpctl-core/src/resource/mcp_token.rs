@@ -137,7 +137,7 @@ fn check(spec: &mut Spec, _stored: Option<&Spec>, faults: &mut Faults) {
     let ttl = spec.get("ttl").and_then(Value::as_str).unwrap_or_default();
     // A thousand years: beyond any use, and far from the end of time.
     let longest = SignedDuration::from_hours(1000 * 366 * 24);
-    if !ttl.is_empty() && !lifetime(ttl).is_some_and(|lifetime| lifetime <= longest) {
+    if !ttl.is_empty() && lifetime(ttl).is_none_or(|lifetime| lifetime > longest) {
         faults.add("ttl", "must be a duration such as 90m, 12h or 30d, or empty");
     }
     check_bindings(spec, faults);

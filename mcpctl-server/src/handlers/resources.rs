@@ -86,10 +86,7 @@ pub(crate) async fn create(
 ) -> Result<Response<Body>, Refusal> {
     let body = json_body(app, request).await?;
     let created = app.registry.create(who, kind, body).await?;
-    let mut shown = view(&created);
-    // A new token's value: this once, beside what is shown of it ever after.
-    shown.extend(created.token.as_ref().map(|token| ("token".to_owned(), token.expose().into())));
-    Ok(tagged(StatusCode::CREATED, &created, shown))
+    Ok(tagged(StatusCode::CREATED, &created, created.view()))
 }
 
 pub(crate) async fn get(

@@ -1,6 +1,8 @@
 //! `mcpctl create`, a file per kind: only flags are particular to a kind.
 
+mod group;
 mod llm;
+mod mcptoken;
 mod rbac;
 mod secret;
 mod secretbackend;
@@ -15,8 +17,8 @@ use mcpctl_core::resource::{FieldType, Kind, Spec, text_of};
 use super::apply::find;
 use crate::{
     context::Context,
-    failure::Failure,
-    output::{List, text::inline},
+    failure::{Failure, note},
+    output::{Format, List, text::inline},
 };
 
 /// Create a resource
@@ -32,7 +34,9 @@ pub(crate) enum Create {
     Secretbackend(secretbackend::CreateSecretBackend),
     Llm(llm::CreateLlm),
     User(user::CreateUser),
+    Group(group::CreateGroup),
     Rbac(rbac::CreateRbac),
+    Mcptoken(mcptoken::CreateMcpToken),
 }
 
 impl Create {
@@ -42,7 +46,9 @@ impl Create {
             Self::Secretbackend(command) => command.run(context).await,
             Self::Llm(command) => command.run(context).await,
             Self::User(command) => command.run(context).await,
+            Self::Group(command) => command.run(context).await,
             Self::Rbac(command) => command.run(context).await,
+            Self::Mcptoken(command) => command.run(context).await,
         }
     }
 }
@@ -75,11 +81,26 @@ async fn create(
 /// `llm 'gpt' created (id: …)`, or the resource in the format that was asked for.
 pub(super) fn report(context: &Context, kind: Kind, resource: &Spec, done: &str) -> Result<(), Failure> {
     if let Some(format) = context.chosen_format() {
-        return List::of(kind, std::slice::from_ref(resource), false).print(&context.out, format);
+        List::of(kind, std::slice::from_ref(resource), false).print(&context.out, format)?;
+        return show_token(context, resource, format != Format::Json);
     }
     let text = |name: &str| resource.get(name).map(text_of).unwrap_or_default();
     let line = format!("{} '{}' {done} (id: {})", kind.singular, text("name"), text("id"));
-    context.out.line(inline(&line))
+    context.out.line(inline(&line))?;
+    show_token(context, resource, false)
+}
+
+/// Shows the value of a token that was just made: nothing ever shows it again.
+pub(super) fn show_token(context: &Context, resource: &Spec, beside: bool) -> Result<(), Failure> {
+    let Some(token) = resource.get("token").map(text_of) else { return Ok(()) };
+    match (beside, context.chosen_format()) {
+        // What else is printed has a form of its own, which the token must not break.
+        (true, _) => note(format!("token: {}", inline(&token))),
+        (false, Some(_)) => {}
+        (false, None) => context.out.line(format!("token: {}", inline(&token)))?,
+    }
+    note("Keep the token now: it is not shown again.");
+    Ok(())
 }
 
 /// The help of a flag that sets a field: what the kind says of it.

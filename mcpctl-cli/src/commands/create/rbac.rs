@@ -22,7 +22,7 @@ pub(crate) struct CreateRbac {
     /// A role on a kind (or *), perhaps on one resource; may be repeated
     #[arg(long, value_name = "ROLE:RESOURCE[:NAME]")]
     binding: Vec<String>,
-    /// An operation that may be run: migrate-secrets, backup, restore, audit; may be repeated
+    /// An operation that may be run: migrate-secrets, backup, restore, audit, impersonate; may be repeated
     #[arg(long, value_name = "OPERATION")]
     operation: Vec<String>,
     #[arg(long, short, value_name = "TEXT", help = about(RBAC, "description"))]
@@ -40,8 +40,9 @@ impl CreateRbac {
 
     fn body(&self) -> Result<Spec, Failure> {
         let subjects = self.subject.iter().map(|text| subject(text)).collect::<Result<Vec<_>, _>>()?;
-        let mut bindings = self.binding.iter().map(|text| binding(text)).collect::<Result<Vec<_>, _>>()?;
-        bindings.extend(self.operation.iter().map(|operation| json!({"role": "run", "action": operation})));
+        let mut bindings =
+            self.binding.iter().map(|text| binding("--binding", text)).collect::<Result<Vec<_>, _>>()?;
+        bindings.extend(self.operation.iter().map(|name| operation(name)));
         if bindings.is_empty() && !self.force {
             return Err(Failure::usage(
                 "no roles: expected --binding ROLE:RESOURCE[:NAME] or --operation OPERATION",
@@ -64,7 +65,8 @@ fn subject(text: &str) -> Result<Value, Failure> {
     Ok(json!({"kind": kind, "name": name}))
 }
 
-fn binding(text: &str) -> Result<Value, Failure> {
+/// Reads `ROLE:RESOURCE[:NAME]`, as it was given for `flag`.
+pub(super) fn binding(flag: &str, text: &str) -> Result<Value, Failure> {
     let mut parts = text.splitn(3, ':');
     match (parts.next(), parts.next(), parts.next()) {
         (Some(role), Some(resource), None) if !role.is_empty() && !resource.is_empty() => {
@@ -74,9 +76,14 @@ fn binding(text: &str) -> Result<Value, Failure> {
             Ok(json!({"role": role, "resource": resource, "name": name}))
         }
         _ => Err(Failure::usage(format!(
-            "invalid --binding '{text}': expected ROLE:RESOURCE or ROLE:RESOURCE:NAME"
+            "invalid {flag} '{text}': expected ROLE:RESOURCE or ROLE:RESOURCE:NAME"
         ))),
     }
+}
+
+/// The role binding that an operation is.
+pub(super) fn operation(name: &str) -> Value {
+    json!({"role": "run", "action": name})
 }
 
 #[cfg(test)]
@@ -86,16 +93,16 @@ mod tests {
     #[test]
     fn subjects_and_bindings() {
         assert_eq!(subject("user:a@b:c").unwrap(), json!({"kind": "User", "name": "a@b:c"}));
-        assert_eq!(binding("view:*").unwrap(), json!({"role": "view", "resource": "*"}));
+        assert_eq!(binding("--binding", "view:*").unwrap(), json!({"role": "view", "resource": "*"}));
         assert_eq!(
-            binding("run:llms:gpt*").unwrap(),
+            binding("--binding", "run:llms:gpt*").unwrap(),
             json!({"role": "run", "resource": "llms", "name": "gpt*"})
         );
         for bad in ["", "User", "User:", "Robot:x"] {
             assert!(subject(bad).is_err(), "{bad}");
         }
         for bad in ["", "view", "view:", ":llms", "view:llms:"] {
-            assert!(binding(bad).is_err(), "{bad}");
+            assert!(binding("--binding", bad).is_err(), "{bad}");
         }
     }
 }

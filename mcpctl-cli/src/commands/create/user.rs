@@ -33,7 +33,7 @@ impl CreateUser {
         let password = if self.password_stdin {
             Some(prompt::piped()?)
         } else if self.password.is_none() && prompt::can_ask() && !self.force {
-            Some(ask()?)
+            Some(prompt::twice("Password (empty for none): ")?)
         } else {
             self.password
         };
@@ -43,12 +43,4 @@ impl CreateUser {
         put(&mut body, "password", password.filter(|password| !password.is_empty()));
         create(context, USERS, &self.email, body, self.force).await
     }
-}
-
-fn ask() -> Result<String, Failure> {
-    let password = prompt::hidden("Password (empty for none): ")?;
-    if !password.is_empty() && prompt::hidden("Again: ")? != password {
-        return Err(Failure::new("the passwords differ"));
-    }
-    Ok(password)
 }
