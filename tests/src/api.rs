@@ -161,16 +161,26 @@ impl Api {
 
     /// A client with the token of a new session.
     pub async fn login(&self, email: &str, password: &str) -> Self {
-        // Its answer holds the token, as it must, so it is not noted.
-        let request = self.anonymous().request("POST", "/api/v1/auth/login");
-        let request = request.json(&json!({"email": email, "password": password}));
-        let response = within(PATIENCE, "login", request.send()).await.unwrap();
+        let body = json!({"email": email, "password": password});
+        let (_, session) = self.anonymous().new_token("auth/login", &body, 200).await;
+        session
+    }
+
+    /// Makes an McpToken: the resource, and a client with the token.
+    pub async fn create_token(&self, body: &Value) -> (Value, Self) {
+        self.new_token("mcptokens", body, 201).await
+    }
+
+    /// Asks for something that is answered with a new token. The answer is not noted: it holds the token, as it must.
+    async fn new_token(&self, path: &str, body: &Value, expected: u16) -> (Value, Self) {
+        let request = self.request("POST", &format!("/api/v1/{path}")).json(body);
+        let response = within(PATIENCE, path, request.send()).await.unwrap();
         let status = response.status().as_u16();
         let answer: Value = response.json().await.unwrap();
-        assert_eq!(status, 200, "login of {email}: {answer}");
+        assert_eq!(status, expected, "{path} {body}: {answer}");
         let token = answer["token"].as_str().expect("a token").to_owned();
-        self.canary.keep_secret("a session's token", &token);
-        self.with_token(token)
+        self.canary.keep_secret("a token", &token);
+        (answer, self.with_token(token))
     }
 
     /// Makes a Secret; its values must show nowhere from now on.

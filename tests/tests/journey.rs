@@ -20,7 +20,7 @@ fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
-fn text(output: &Output) -> String {
+pub(crate) fn text(output: &Output) -> String {
     let [out, err] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
     format!("{out}{err}")
 }
@@ -65,7 +65,7 @@ async fn the_lines_that_run_prints_work_as_printed() {
 }
 
 /// Runs the command line as a person with a home folder of their own would.
-fn mcpctl(server: &Server, args: &[&str], stdin: &str) -> Output {
+pub(crate) fn mcpctl(server: &Server, args: &[&str], stdin: &str) -> Output {
     let input = server.folder().join("stdin");
     fs::write(&input, stdin).unwrap();
     let output = Command::new(binary("mcpctl"))
@@ -80,7 +80,7 @@ fn mcpctl(server: &Server, args: &[&str], stdin: &str) -> Output {
     output
 }
 
-fn succeed(server: &Server, args: &[&str], stdin: &str) -> String {
+pub(crate) fn succeed(server: &Server, args: &[&str], stdin: &str) -> String {
     let output = mcpctl(server, args, stdin);
     assert!(output.status.success(), "mcpctl {}: {}", args.join(" "), text(&output));
     String::from_utf8(output.stdout).unwrap()

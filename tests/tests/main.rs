@@ -26,4 +26,5 @@ mod secrets;
 mod store;
 mod streaming;
 mod surface;
+mod tokens;
 mod traces;

@@ -3,7 +3,10 @@
 use mcpctl_core::rbac::{Action, Operation};
 use mcpctl_server::routes::{self, Access, Route};
 use serde_json::{Value, json};
-use tests::{Api, Reply, Server};
+use tests::{
+    Api, Reply, Server,
+    evaluator::{Need, bindings_allow},
+};
 
 /// What may be asked without a token, and nothing else.
 const OPEN: &[&str] = &["GET /healthz", "GET /readyz", "GET /version", "POST /api/v1/auth/login"];
@@ -165,4 +168,70 @@ async fn no_other_method_opens_a_route() {
             assert!([401, 405].contains(&status), "{method} {}: {status}", route.path);
         }
     }
+}
+
+/// Who walks, and with which role bindings. `{name}` in a path is [`NAME`], which nothing has.
+fn callers() -> Vec<(&'static str, Value)> {
+    let on = |role: &str, resource: &str| json!({"role": role, "resource": resource});
+    let scoped = |role: &str, name: &str| json!({"role": role, "resource": "llms", "name": name});
+    let operations = Operation::ALL.map(|operation| json!({"role": "run", "action": operation.as_str()}));
+    let mut admin = vec![on("edit", "*"), on("run", "*")];
+    admin.extend(operations);
+    vec![
+        ("nobody", json!([])),
+        ("viewer", json!([on("view", "*")])),
+        ("of these names", json!([scoped("edit", "wal*"), scoped("run", "wal*")])),
+        ("of other names", json!([scoped("edit", "walks*"), scoped("run", "walks*")])),
+        ("run-only", json!([on("run", "llms")])),
+        ("editor", json!([on("edit", "*")])),
+        ("admin", admin.into()),
+    ]
+}
+
+/// What a route needs, for the evaluator that was written from the contract.
+fn need(access: Access) -> Option<Need<'static>> {
+    Some(match access {
+        Access::Open | Access::Authenticated => return None,
+        Access::List(kind) => Need::List(kind.def().plural),
+        Access::Kind(action, kind) => Need::Kind(action.as_str(), kind.def().plural),
+        Access::Resource(action, kind) => Need::One(action.as_str(), kind.def().plural, NAME, ""),
+        Access::Model => Need::One("run", "llms", NAME, ""),
+        Access::Operation(operation) => Need::Operation(operation.as_str()),
+    })
+}
+
+#[tokio::test]
+async fn every_caller_gets_through_where_the_contract_says_so_and_nowhere_else() {
+    let server = Server::start().await;
+    let admin = server.login_admin().await;
+    let (mut through, mut refused) = (0, 0);
+    for (caller, bindings) in callers() {
+        let session = admin.create_user_with(&bindings).await;
+        // The same rights once more, as a token that was cloned from them: `edit` on tokens is what it takes.
+        let mut more = bindings.as_array().cloned().unwrap_or_default();
+        more.push(json!({"role": "create", "resource": "mcptokens"}));
+        let owner = admin.create_user_with(&more.into()).await;
+        let token = json!({"name": caller.replace(' ', "-"), "roleBindings": bindings});
+        let (_, token) = owner.create_token(&token).await;
+        for route in routes::all().iter().filter(|route| !route.path.ends_with("/logout")) {
+            let allowed = need(route.access).is_none_or(|need| bindings_allow(&bindings, &need));
+            for api in [&session, &token] {
+                let reply = ask(api, route).await;
+                let what = format!("{caller}: {}: {}", title(route), reply.status);
+                assert_ne!(reply.status, 401, "{what}");
+                // What comes after this check may be refused for a reason of its own, which says so.
+                let is_refused = reply.status == 403 && reply.text().contains("missing permission");
+                if allowed {
+                    through += 1;
+                    assert!(!is_refused || !reply.text().contains(&missing(route.access)), "{what}");
+                } else {
+                    refused += 1;
+                    assert!(is_refused, "{what}");
+                    assert_error(route, &reply, 403);
+                }
+            }
+        }
+    }
+    println!("{through} let through, {refused} refused");
+    assert!(through > 100 && refused > 100);
 }

@@ -220,7 +220,12 @@ async fn acting_for_another_needs_the_operation_and_leaves_both_names() {
     let plain = world.user("p@b.example", json!([{"role": "edit", "resource": "*"}])).await;
     let refused = world.registry.impersonate(plain, "u@b.example", "GET /x").await;
     assert_eq!(kind_of(refused), ErrorKind::Forbidden);
-    let helper = world.user("h@b.example", json!([{"role": "run", "action": "impersonate"}])).await;
+    let bindings = json!([{"role": "run", "action": "impersonate"}, {"role": "view", "resource": "llms"}]);
+    let helper = world.user("h@b.example", bindings).await;
+    world.user("strong@b.example", json!([{"role": "run", "resource": "llms"}])).await;
+    let stronger =
+        world.registry.impersonate(helper.clone(), "strong@b.example", "GET /x").await.unwrap_err();
+    assert!(stronger.message().contains("missing permission `run:llms`"), "{stronger}");
     let missing = world.registry.impersonate(helper.clone(), "no@b.example", "GET /x").await;
     assert_eq!(kind_of(missing), ErrorKind::NotFound);
     let acting = world.registry.impersonate(helper, "u@b.example", "GET /api/v1/llms").await.unwrap();

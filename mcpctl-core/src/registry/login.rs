@@ -149,21 +149,24 @@ impl Registry {
         })
     }
 
-    /// `who`, acting for the user of this e-mail address or id: with all that the user may do, and no more. The
-    /// audit trail knows of it first, under `request`, the method and the path that it is done for.
+    /// `who`, acting for the user of this e-mail address or id: with all that the user may do, and no more. Nobody
+    /// can act for a user who holds more than they do. The audit trail knows of it first, under `request`, the method
+    /// and the path that it is done for.
     ///
     /// # Errors
     ///
-    /// Forbidden, without the operation `impersonate`; not found.
+    /// Forbidden, without the operation `impersonate`, or naming what the user holds and `who` does not; not found.
     pub async fn impersonate(&self, who: Principal, user: &str, request: &str) -> Result<Principal> {
         self.require(&who, &Permission::Operation(Operation::Impersonate)).await?;
         let snapshot = self.snapshot();
         let user = snapshot.shelf(kinds::USERS).resolve(user).ok_or_else(|| missing(kinds::USERS, user))?;
+        let theirs = snapshot.policy().grants(&user.id);
+        self.require_covers(&who, &theirs).await?;
         let acting = Principal {
             user_id: Some(user.id.clone()),
             name: user.name.as_str().into(),
             impersonator: Some(who.name),
-            rights: snapshot.policy().grants(&user.id).into(),
+            rights: theirs.into(),
             ..who
         };
         let event = EventDetail::Impersonation(Impersonation { request: request.to_owned() });
