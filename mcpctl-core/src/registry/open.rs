@@ -10,7 +10,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use serde_json::json;
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, task::spawn_blocking};
 
 use super::{Snapshot, legacy::rewrite_admin, tokens::keep_uses};
 use crate::{
@@ -239,7 +239,10 @@ impl Registry {
         let asked_at = self.inner.began.elapsed();
         let current = self.snapshot();
         if self.inner.store.revision().await? != current.revision() {
-            let next = match current.with(self.inner.store.changes(current.revision()).await?) {
+            let changes = self.inner.store.changes(current.revision()).await?;
+            // With many resources this takes a while, in which the callers of this thread must not wait.
+            let next = spawn_blocking(move || current.with(changes)).await.map_err(Error::internal)?;
+            let next = match next {
                 Some(next) => next,
                 None => Snapshot::load(&*self.inner.store).await?,
             };

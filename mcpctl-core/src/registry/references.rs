@@ -134,13 +134,13 @@ pub(super) struct Effects {
     pub(super) deleted: Vec<Arc<Object>>,
 }
 
-/// What else happens when `gone` is deleted. Adds the condition that nobody adds another reference meanwhile.
+/// What else happens when `gone` is deleted, and under which conditions: that nobody adds another reference meanwhile.
 ///
 /// # Errors
 ///
 /// Conflict, when one of the references forbids the deletion.
-pub(super) fn unlink(snapshot: &Snapshot, gone: &Object, conditions: &mut Vec<Condition>) -> Result<Effects> {
-    let mut effects = Effects::default();
+pub(super) fn unlink(snapshot: &Snapshot, gone: &Object) -> Result<(Effects, Vec<Condition>)> {
+    let (mut effects, mut conditions) = (Effects::default(), Vec::new());
     for kind in Kind::all().filter(|kind| may_refer(*kind, gone.kind)) {
         conditions.push(Condition::KindUnchanged { kind, since: snapshot.revision() });
         let mut refusing = Vec::new();
@@ -163,7 +163,7 @@ pub(super) fn unlink(snapshot: &Snapshot, gone: &Object, conditions: &mut Vec<Co
             )));
         }
     }
-    Ok(effects)
+    Ok((effects, conditions))
 }
 
 fn may_refer(kind: Kind, target: Kind) -> bool {

@@ -2,7 +2,7 @@
 
 use std::{ops::Deref, time::Duration};
 
-use tokio::time::timeout;
+use tokio::{task::spawn_blocking, time::timeout};
 
 use super::{Registry, access::permission_on, draft::change_event, query::missing, references};
 use crate::{
@@ -162,7 +162,10 @@ impl Registry {
             txn.conditions.push(Condition::Version { kind, id: gone.id.clone(), version: gone.version });
             // What refers to it is looked for in memory: as of now, and under the condition that it stays so.
             self.refresh().await?;
-            let effects = references::unlink(&self.snapshot(), &gone, &mut txn.conditions)?;
+            let (snapshot, what) = (self.snapshot(), gone.clone());
+            let search = spawn_blocking(move || references::unlink(&snapshot, &what));
+            let (effects, conditions) = search.await.map_err(Error::internal)??;
+            txn.conditions.extend(conditions);
             txn.writes = self.before_delete(who, &gone).await?;
             for object in effects.changed {
                 txn.events.push(change_event(who.actor(), "edit", &object, Vec::new()));
