@@ -64,6 +64,8 @@ pub enum Endpoint {
     CanI,
     /// The audit trail.
     AuditLogs,
+    /// One event of it.
+    AuditLog,
     /// The resources of a kind.
     List(Kind),
     /// Make a resource.
@@ -104,6 +106,7 @@ pub fn all() -> Vec<Route> {
         route(Method::GET, "/api/v1/auth/whoami", Access::Authenticated, E::Whoami),
         route(Method::POST, "/api/v1/auth/can-i", Access::Authenticated, E::CanI),
         route(Method::GET, "/api/v1/auditlogs", Access::Operation(Operation::Audit), E::AuditLogs),
+        route(Method::GET, "/api/v1/auditlogs/{name}", Access::Operation(Operation::Audit), E::AuditLog),
         route(Method::POST, "/api/v1/llms/{name}/infer", RUN, E::CallNamed(Api::ChatCompletions)),
         route(Method::GET, "/v1/models", Access::Authenticated, E::Models),
         route(Method::GET, "/v1/models/{name}", RUN, E::Model),

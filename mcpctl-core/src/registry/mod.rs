@@ -6,12 +6,14 @@
 mod access;
 mod draft;
 mod hooks;
+mod limited;
 mod login;
 mod open;
 mod query;
 mod references;
 mod secrets;
 mod snapshot;
+mod trail;
 mod write;
 
 pub use access::CanI;

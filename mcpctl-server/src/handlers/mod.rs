@@ -45,6 +45,7 @@ async fn manage(
         Endpoint::Whoami => auth::whoami(app, who),
         Endpoint::CanI => auth::can_i(app, who, request).await,
         Endpoint::AuditLogs => resources::audit_logs(app, who, &request).await,
+        Endpoint::AuditLog => resources::audit_log(app, who, &call.name, &request).await,
         Endpoint::List(kind) => resources::list(app, who, kind, &request).await,
         Endpoint::Create(kind) => resources::create(app, who, kind, request).await,
         Endpoint::Get(kind) => resources::get(app, who, kind, &call.name, &request).await,
@@ -80,6 +81,7 @@ pub(crate) async fn dispatch_open(
         | Endpoint::Whoami
         | Endpoint::CanI
         | Endpoint::AuditLogs
+        | Endpoint::AuditLog
         | Endpoint::List(_)
         | Endpoint::Create(_)
         | Endpoint::Get(_)
