@@ -48,7 +48,7 @@ impl Registry {
         // One more than is asked for tells whether there is more.
         query.limit = limit + 1;
         narrow(&mut query);
-        let (mut items, searched_to) = self.search(query).await?;
+        let (mut items, searched_to) = self.search(query, SEARCH).await?;
         let next = match items.get(limit.saturating_sub(1)) {
             Some(last) if items.len() > limit => Some(last.id.clone()),
             _ => searched_to,
@@ -78,7 +78,11 @@ impl Registry {
     }
 
     /// The events of a query, and, when the search was given up, the id that it has come to.
-    async fn search(&self, query: EventQuery) -> Result<(Vec<AuditEvent>, Option<String>)> {
+    async fn search(
+        &self,
+        query: EventQuery,
+        patience: Duration,
+    ) -> Result<(Vec<AuditEvent>, Option<String>)> {
         let store = &self.inner.store;
         let among_calls = query.kind.as_deref().is_none_or(|kind| kind == InferenceCall::KIND);
         if !among_calls || (query.llm.is_none() && query.user.is_none()) {
@@ -102,7 +106,7 @@ impl Registry {
             if is_last || found.len() >= query.limit {
                 return Ok((found, None));
             }
-            if began.elapsed() >= SEARCH {
+            if began.elapsed() >= patience {
                 return Ok((found, Some(start_id)));
             }
             look = match asked.elapsed() {
@@ -136,3 +140,7 @@ fn time_of(id: &str) -> Option<Timestamp> {
     let millis = i64::try_from(parse_id(id)?.as_u128() >> 80).ok()?;
     Timestamp::from_millisecond(millis).ok()
 }
+
+#[cfg(test)]
+#[path = "trail_tests.rs"]
+mod tests;
