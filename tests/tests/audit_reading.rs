@@ -41,6 +41,11 @@ async fn the_api_of_a_call_is_told_and_each_event_has_an_address() {
             assert_eq!(serde_json::from_str::<Value>(&printed(&server, &admin, args)).unwrap(), newest);
         }
     }
+    let newest = events(&admin, "").await[0].clone();
+    let id = newest["id"].as_str().unwrap();
+    let described = printed(&server, &admin, &["describe", "auditlog", id]);
+    assert!(described.starts_with(&format!("=== AuditLog: {id} ===\nId:")), "{described}");
+    assert!(described.contains("\nLlm Name:") && described.contains("  gpt\n"), "{described}");
     for bad in ["none", "01920000-0000-7000-8000-000000000000"] {
         admin.get(&format!("/api/v1/auditlogs/{bad}")).await.error(404);
     }

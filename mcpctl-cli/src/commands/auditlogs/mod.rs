@@ -14,7 +14,7 @@ use crate::{
     context::Context,
     failure::{Failure, note},
     flags,
-    output::{Format, List},
+    output::{Format, List, block, text},
 };
 
 /// Which audit events.
@@ -138,6 +138,31 @@ async fn show(context: &Context, ids: &[String]) -> Result<(), Failure> {
     list(&events, events.len() > 1).print(&context.out, context.format())
 }
 
+/// Shows one event in full: every field of it, in words of its own.
+pub(super) async fn describe(context: &Context, ids: &[String]) -> Result<(), Failure> {
+    let [id] = ids else { return Err(Failure::usage("which audit event? expected one id")) };
+    if !matches!(context.chosen_format(), None | Some(Format::Table)) {
+        let hint = format!("`mcpctl get auditlog {id} -o …` prints other formats");
+        return Err(Failure::usage("describe has one format").hint(hint));
+    }
+    let event = context.client()?.audit_log(id).await?;
+    let lines: Vec<_> = event.iter().map(|(name, value)| (label(name), text_of(value))).collect();
+    context.out.print(&format!("=== AuditLog: {} ===\n{}", text::inline(id), block(&lines, "")))
+}
+
+/// `promptTokens` as `Prompt Tokens`.
+fn label(name: &str) -> String {
+    let mut label = String::new();
+    for letter in name.chars() {
+        match label.is_empty() {
+            true => label.extend(letter.to_uppercase()),
+            false if letter.is_uppercase() => label.extend([' ', letter]),
+            false => label.push(letter),
+        }
+    }
+    label
+}
+
 fn list(events: &[Spec], many: bool) -> List<'_> {
     List { kind: None, columns: COLUMNS, items: events, many }
 }
@@ -214,6 +239,11 @@ mod tests {
             "edit llms/a"
         );
         assert_eq!(event(serde_json::json!({"kind": "login"})), "login");
+    }
+
+    #[test]
+    fn fields_have_labels() {
+        assert_eq!(["id", "promptTokens", "llmName"].map(label), ["Id", "Prompt Tokens", "Llm Name"]);
     }
 
     #[test]
