@@ -21,6 +21,8 @@ use tokio::{
     net::TcpListener,
 };
 
+use super::audit_modes::Locker;
+
 pub(super) fn ask(model: &str) -> Value {
     json!({"model": model, "messages": [{"role": "user", "content": "hello"}]})
 }
@@ -300,6 +302,7 @@ async fn bad_settings_are_refused_with_their_name() {
     assert!(told.contains("audit file") && told.contains("directory"), "{told}");
 }
 
+/// The events in a file.
 fn lines(path: &Path) -> Vec<Value> {
     let text = fs::read_to_string(path).unwrap_or_default();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -345,6 +348,34 @@ async fn the_file_has_every_event_once_also_when_it_is_rotated() {
         let text = fs::read(path).unwrap();
         server.canary.check([("the audit file", text.as_slice())]);
     }
+}
+
+#[tokio::test]
+async fn the_file_has_changes_whose_callers_have_left() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let path = folder.path().join("audit.jsonl");
+    let args = vec!["--audit-file".into(), path.to_str().unwrap().into()];
+    let server = Server::start_with(ServerOptions { args, ..ServerOptions::default() }).await;
+    let admin = server.login_admin().await;
+    let before = events(&admin, "kind=resource_change").await.len();
+    // They leave while their changes wait for the database.
+    let locker = Locker::lock(&server.data_dir().join("mcpctl.db"));
+    for number in 0..3 {
+        let backend = json!({"name": format!("b{number}"), "type": "plaintext"});
+        let create = admin.post("/api/v1/secretbackends", &backend);
+        assert!(tokio::time::timeout(Duration::from_millis(500), create).await.is_err(), "it waits");
+    }
+    drop(locker);
+    let changed = async || {
+        let changes = events(&admin, "kind=resource_change").await;
+        (changes.len() > before).then_some(())
+    };
+    eventually("a change without its caller", changed).await;
+    let same = async || {
+        let changes = ids(&events(&admin, "").await);
+        (ids(&lines(&path)) == changes).then_some(())
+    };
+    eventually("every event in the file, once", same).await;
 }
 
 #[tokio::test]
