@@ -84,8 +84,11 @@ fn actor(number: usize) -> Actor {
 fn event(users: &[Actor], number: usize) -> AuditEvent {
     let actor = users[number * 7919 % users.len()].clone();
     if number == 17 {
-        let login =
-            Login { email: actor.user.as_deref().unwrap_or_default().to_owned(), result: "ok".into() };
+        let login = Login {
+            email: actor.user.as_deref().unwrap_or_default().to_owned(),
+            result: "ok".into(),
+            count: None,
+        };
         return AuditEvent::new(actor, EventDetail::Login(login));
     }
     let call = InferenceCall {

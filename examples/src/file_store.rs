@@ -231,6 +231,12 @@ impl EventStore for FileStore {
         let found = document.events.values().rev().filter(|event| query.matches(event));
         Ok(found.take(query.limit).cloned().collect())
     }
+
+    async fn forget(&self, before: &str, most: usize) -> Result<usize> {
+        let before = before.to_owned();
+        self.change(move |document| Ok(document.events.extract_if(..before, |_, _| true).take(most).count()))
+            .await
+    }
 }
 
 impl Document {

@@ -72,6 +72,14 @@ pub struct Config {
     #[arg(long, env = "MCPCTL_AUDIT", default_value = "buffered")]
     pub audit: Audit,
 
+    /// How long audit events are kept: 90d, 12h; 1h at least [default: for ever]
+    #[arg(long, env = "MCPCTL_AUDIT_RETENTION", value_name = "TIME", value_parser = parse_retention)]
+    pub audit_retention: Option<Duration>,
+
+    /// A file to which each audit event is appended besides, as a line of JSON
+    #[arg(long, env = "MCPCTL_AUDIT_FILE", value_name = "PATH")]
+    pub audit_file: Option<PathBuf>,
+
     /// How log lines look; RUST_LOG sets how many there are
     #[arg(long, env = "MCPCTL_LOG_FORMAT", default_value = "text")]
     pub log_format: LogFormat,
@@ -88,6 +96,9 @@ pub struct Config {
     #[arg(skip = Secrets::from_environment())]
     pub secrets: Secrets,
 }
+
+/// Events must live long enough to be read.
+const SHORTEST_RETENTION: Duration = Duration::from_secs(3600);
 
 const EXAMPLES: &str = "\
 Environment only:
@@ -143,7 +154,16 @@ pub enum LogFormat {
     Json,
 }
 
-/// `90`, `90s`, `5m`, `1h`, `500ms`; a bare number is seconds.
+/// As any duration, but for one that is so short that it must be a slip: `90` where `90d` was meant.
+fn parse_retention(text: &str) -> Result<Duration, String> {
+    let retention = parse_duration(text)?;
+    if retention < SHORTEST_RETENTION {
+        return Err("expected at least 1h, as in 90d".to_owned());
+    }
+    Ok(retention)
+}
+
+/// `90`, `90s`, `5m`, `1h`, `30d`, `500ms`; a bare number is seconds.
 fn parse_duration(text: &str) -> Result<Duration, String> {
     let digits = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
@@ -152,7 +172,8 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
         "" | "s" => 1000,
         "m" => 60_000,
         "h" => 3_600_000,
-        _ => return Err("expected a number of seconds, or a number with ms, s, m or h".to_owned()),
+        "d" => 86_400_000,
+        _ => return Err("expected a number of seconds, or a number with ms, s, m, h or d".to_owned()),
     };
     let millis = number.parse::<u64>().ok().and_then(|number| number.checked_mul(scale));
     millis.map(Duration::from_millis).ok_or_else(|| "expected a number such as 60s".to_owned())
@@ -171,12 +192,23 @@ mod tests {
 
     #[test]
     fn durations() {
-        for (text, seconds) in [("0", 0), ("90", 90), ("60s", 60), ("5m", 300), ("1h", 3600)] {
+        for (text, seconds) in
+            [("0", 0), ("90", 90), ("60s", 60), ("5m", 300), ("1h", 3600), ("90d", 7_776_000)]
+        {
             assert_eq!(parse_duration(text), Ok(Duration::from_secs(seconds)));
         }
         assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
-        for bad in ["", "s", "1d", "-1", "1.5s", "99999999999999999999h"] {
+        for bad in ["", "s", "1w", "-1", "1.5s", "99999999999999999999h"] {
             assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_retention_is_an_hour_or_more() {
+        assert_eq!(parse_retention("90d"), Ok(Duration::from_secs(90 * 86_400)));
+        assert_eq!(parse_retention("1h"), Ok(SHORTEST_RETENTION));
+        for bad in ["", "0", "90", "59m", "1w", "-1h"] {
+            assert!(parse_retention(bad).is_err(), "{bad}");
         }
     }
 }

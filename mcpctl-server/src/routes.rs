@@ -68,6 +68,8 @@ pub enum Endpoint {
     Password,
     /// The audit trail.
     AuditLogs,
+    /// One event of it.
+    AuditLog,
     /// The resources of a kind.
     List(Kind),
     /// Make a resource.
@@ -110,6 +112,7 @@ pub fn all() -> Vec<Route> {
         route(Method::POST, "/api/v1/auth/who-can", Access::Kind(Action::View, kinds::RBAC), E::WhoCan),
         route(Method::POST, "/api/v1/auth/password", Access::Authenticated, E::Password),
         route(Method::GET, "/api/v1/auditlogs", Access::Operation(Operation::Audit), E::AuditLogs),
+        route(Method::GET, "/api/v1/auditlogs/{name}", Access::Operation(Operation::Audit), E::AuditLog),
         route(Method::POST, "/api/v1/llms/{name}/infer", RUN, E::CallNamed(Api::ChatCompletions)),
         route(Method::GET, "/v1/models", Access::Authenticated, E::Models),
         route(Method::GET, "/v1/models/{name}", RUN, E::Model),

@@ -11,6 +11,7 @@ use std::{
 use directories::ProjectDirs;
 use mcpctl_core::{
     Error, Registry, Result,
+    audit::FileSink,
     gateway::{Gateway, GatewaySettings},
     registry::NewAdmin,
     store::SqlStore,
@@ -41,12 +42,17 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>, announce: impl 
         None => format!("sqlite://{}", data_dir.join("mcpctl.db").display()),
     };
     let store = Arc::new(SqlStore::open(&url).await?);
-    let registry = Registry::builder(store)
+    let mut builder = Registry::builder(store)
         .master_key(key)
         .max_staleness(config.max_staleness)
-        .audit_mode(config.audit.into())
-        .open()
-        .await?;
+        .audit_mode(config.audit.into());
+    if let Some(path) = &config.audit_file {
+        builder = builder.audit_copy(Arc::new(FileSink::open(path)?));
+    }
+    if let Some(retention) = config.audit_retention {
+        builder = builder.audit_retention(retention);
+    }
+    let registry = builder.open().await?;
     let admin = if registry.is_sealed() {
         None
     } else {
@@ -61,7 +67,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>, announce: impl 
     announce(&welcome(&format!("http://{address}"), &data_dir, admin.as_ref()));
     tracing::info!(%address, "listening");
     serve_on_cores(listener, &app, stop).await?;
-    registry.audit().flush(FLUSH).await?;
+    registry.finish_audit(FLUSH).await?;
     tracing::info!("stopped");
     Ok(())
 }

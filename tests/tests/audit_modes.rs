@@ -156,10 +156,10 @@ async fn buffered_every_answer_but_the_last_has_its_event() {
 }
 
 /// Somebody who keeps the database's write lock until dropped.
-struct Locker(Child);
+pub(super) struct Locker(Child);
 
 impl Locker {
-    fn lock(database: &Path) -> Self {
+    pub(super) fn lock(database: &Path) -> Self {
         const LOCKER: &str = "import sqlite3, sys\n\
                               db = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=20)\n\
                               db.execute('BEGIN IMMEDIATE')\n\

@@ -103,6 +103,8 @@ const FAMILIES: &[(&str, &str, &[&str])] = &[
     ("mcpctl_audit_queue_events", "gauge", &[]),
     ("mcpctl_audit_events_written", "counter", &[]),
     ("mcpctl_audit_writes", "counter", &["result"]),
+    ("mcpctl_audit_events_deleted", "counter", &[]),
+    ("mcpctl_audit_copy_left_out", "counter", &[]),
     ("mcpctl_audit_write_duration_seconds", "histogram", &[]),
     ("mcpctl_sealed", "gauge", &[]),
     ("mcpctl_store_revision", "gauge", &[]),

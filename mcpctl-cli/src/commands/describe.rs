@@ -7,6 +7,7 @@ use mcpctl_core::{
 };
 use serde_json::Value;
 
+use super::auditlogs;
 use crate::{
     context::Context,
     failure::Failure,
@@ -28,6 +29,9 @@ pub(crate) struct Describe {
 
 impl Describe {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
+        if let Some(ids) = auditlogs::targets(&self.target)? {
+            return auditlogs::describe(context, &ids).await;
+        }
         let (kind, name) = parse_target(&self.target)?;
         if !matches!(context.chosen_format(), None | Some(Format::Table)) {
             let hint = format!("`mcpctl get {} {name} -o …` prints other formats", kind.singular);

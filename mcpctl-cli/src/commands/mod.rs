@@ -1,6 +1,7 @@
 //! The commands, a file per verb: each reads its arguments, calls the server and prints.
 
 pub(crate) mod apply;
+mod auditlogs;
 pub(crate) mod auth;
 pub(crate) mod chat;
 pub(crate) mod completion;

@@ -19,6 +19,13 @@ pub(crate) struct List<'a> {
     pub(crate) many: bool,
 }
 
+/// What was printed of a list that goes on.
+#[derive(Default)]
+pub(crate) struct SoFar {
+    began: bool,
+    widths: Vec<u16>,
+}
+
 impl<'a> List<'a> {
     /// Resources of a kind.
     pub(crate) fn of(kind: Kind, items: &'a [Spec], many: bool) -> Self {
@@ -38,16 +45,55 @@ impl<'a> List<'a> {
         }
     }
 
+    /// Prints them below those that were printed before, as they come.
+    pub(crate) fn print_more(&self, out: &Out, format: Format, so_far: &mut SoFar) -> Result<(), Failure> {
+        if self.items.is_empty() {
+            return Ok(());
+        }
+        let is_first = !std::mem::replace(&mut so_far.began, true);
+        match format {
+            Format::Table | Format::Wide => {
+                let width = width(out);
+                let (headers, rows) = self.cells(format == Format::Wide, width);
+                out.print(&table::more(&headers, rows, width, &mut so_far.widths))
+            }
+            // One a line: an array that never ends could not be read.
+            Format::Json => self
+                .items
+                .iter()
+                .cloned()
+                .try_for_each(|item| out.line(text::escape_json(&Value::Object(item).to_string()))),
+            Format::Yaml => {
+                let mark = if is_first { "" } else { "---\n" };
+                out.print(&format!("{mark}{}", self.yaml()?))
+            }
+            Format::Name => self.print(out, format),
+        }
+    }
+
     /// The table; empty when there is nothing to show.
     fn table(&self, wide: bool, width: Option<u16>) -> String {
         if self.items.is_empty() {
             return String::new();
         }
+        let (headers, rows) = self.cells(wide, width);
+        table::layout(&headers, rows, width)
+    }
+
+    /// The table's headers and rows.
+    fn cells(&self, wide: bool, width: Option<u16>) -> (Vec<&'a str>, Vec<Vec<String>>) {
         let columns: Vec<&Column> = self.columns.iter().filter(|column| wide || !column.wide).collect();
-        let headers: Vec<&str> = columns.iter().map(|column| column.header).collect();
         let now = Timestamp::now();
-        let row = |item: &Spec| columns.iter().map(|column| cell(column, item, now)).collect();
-        table::layout(&headers, self.items.iter().map(row).collect(), width)
+        let cell = |column: &&Column, item: &Spec| {
+            let mut cell = cell(column, item, now);
+            if width.is_some() {
+                text::clip(&mut cell, table::LONGEST_CELL);
+            }
+            cell
+        };
+        let row = |item: &Spec| columns.iter().map(|column| cell(column, item)).collect();
+        let rows = self.items.iter().map(row).collect();
+        (columns.iter().map(|column| column.header).collect(), rows)
     }
 
     /// The documents, as `apply` takes them.

@@ -6,7 +6,7 @@ mod table;
 pub(crate) mod text;
 
 pub(crate) use describe::{Notes, block, describe};
-pub(crate) use list::{List, manifest};
+pub(crate) use list::{List, SoFar, manifest};
 
 use std::io::{self, IsTerminal, Write};
 

@@ -8,31 +8,47 @@ const WHOLE: &[&str] = &["NAME", "ID", "REQUEST", "TIME"];
 const NARROWEST: u16 = 7;
 const GAP: u16 = 2;
 
+/// No cell is shown at greater length on a terminal: other formats have it whole.
+pub(super) const LONGEST_CELL: usize = 200;
+/// Cells are broken after so many characters where nothing would make the whole fit.
+const WIDE_ENOUGH: u16 = 24;
+
 /// Lays out a table. With a `width`, the longest cells are broken so that it fits, unless names and ids leave
 /// too little room: then the terminal may wrap whole lines, which is easier to read than both.
 pub(super) fn layout(headers: &[&str], rows: Vec<Vec<String>>, width: Option<u16>) -> String {
+    more(headers, rows, width, &mut Vec::new())
+}
+
+/// Lays out rows as they come: below the `headers` at first, and then below the rows before, whose columns were as wide
+/// as `least` says.
+pub(super) fn more(
+    headers: &[&str],
+    rows: Vec<Vec<String>>,
+    width: Option<u16>,
+    least: &mut Vec<u16>,
+) -> String {
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(headers).add_rows(rows);
-    let natural = table.column_max_content_widths();
-    let cap = width.and_then(|width| cap(headers, &natural, width));
-    table.set_content_arrangement(match cap {
-        Some(_) => ContentArrangement::Dynamic,
-        None => ContentArrangement::Disabled,
-    });
+    table.load_style(presets::NOTHING).add_rows(rows);
+    if least.is_empty() {
+        table.set_header(headers);
+        least.resize(headers.len(), 0);
+    }
+    for (least, natural) in least.iter_mut().zip(table.column_max_content_widths()) {
+        *least = natural.max(*least);
+    }
+    let cap = width.map_or(u16::MAX, |width| cap(headers, least, width));
     // Each column's width is set here, so what is left for the library is to break the cells.
-    table.set_width(u16::MAX);
-    for ((column, header), natural) in table.column_iter_mut().zip(headers).zip(natural) {
+    table.set_content_arrangement(ContentArrangement::Dynamic).set_width(u16::MAX);
+    for ((column, header), natural) in table.column_iter_mut().zip(headers).zip(least) {
+        let own = if WHOLE.contains(header) { *natural } else { (*natural).min(cap) };
         column.set_padding((0, GAP));
-        if let Some(cap) = cap {
-            let own = if WHOLE.contains(header) { natural } else { natural.min(cap) };
-            column.set_constraint(ColumnConstraint::Absolute(Width::Fixed(own.saturating_add(GAP))));
-        }
+        column.set_constraint(ColumnConstraint::Absolute(Width::Fixed(own.saturating_add(GAP))));
     }
     table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
-/// The most that a breakable column may take for the whole to fit `width`; none when it fits as it is, or cannot fit.
-fn cap(headers: &[&str], natural: &[u16], width: u16) -> Option<u16> {
+/// The most that a breakable column may take: so much that the whole fits `width`, if that can be.
+fn cap(headers: &[&str], natural: &[u16], width: u16) -> u16 {
     let total = |cap: u16| -> u32 {
         let own = headers.iter().zip(natural).map(|(header, natural)| {
             let width = if WHOLE.contains(header) { *natural } else { (*natural).min(cap) };
@@ -42,10 +58,11 @@ fn cap(headers: &[&str], natural: &[u16], width: u16) -> Option<u16> {
         own.sum::<u32>().saturating_sub(u32::from(GAP))
     };
     if total(u16::MAX) <= u32::from(width) {
-        return None;
+        return u16::MAX;
     }
     let widest = natural.iter().copied().max().unwrap_or_default();
-    (NARROWEST..=widest.max(NARROWEST)).rev().find(|cap| total(*cap) <= u32::from(width))
+    let fitting = (NARROWEST..=widest.max(NARROWEST)).rev().find(|cap| total(*cap) <= u32::from(width));
+    fitting.unwrap_or(WIDE_ENOUGH)
 }
 
 #[cfg(test)]
@@ -83,5 +100,25 @@ mod tests {
         assert_eq!(wide, layout(&["NAME", "TYPE", "KEY", "ID"], rows(), None));
         let tiny = layout(&["NAME", "TYPE", "KEY", "ID"], rows(), Some(5));
         assert_eq!(wide, tiny);
+    }
+
+    #[test]
+    fn rows_that_come_later_go_below_those_before() {
+        let (headers, mut least) = (["NAME", "TYPE", "KEY", "ID"], Vec::new());
+        let mut later = rows();
+        let text =
+            more(&headers, later.split_off(1), None, &mut least) + &more(&headers, later, None, &mut least);
+        insta::assert_snapshot!(text, @r"
+        NAME           TYPE  KEY  ID
+        a-longer-name  vllm  -    cbbbbbbbbbbbbbbbbbbbbbbbb
+        gpt            openai  secret://openai/api-key  caaaaaaaaaaaaaaaaaaaaaaaa
+        ");
+    }
+
+    #[test]
+    fn long_cells_do_not_make_long_lines_where_nothing_fits() {
+        let row = vec!["x".repeat(200), "y".repeat(40)];
+        let text = layout(&["ERROR", "REQUEST"], vec![row], Some(30));
+        assert!(text.lines().all(|line| line.len() <= 24 + 2 + 40), "{text}");
     }
 }

@@ -2,14 +2,16 @@
 
 use std::{borrow::Cow, fmt::Write as _};
 
+use mcpctl_core::resource::steers;
+
 /// `text` as one line: control and direction-changing characters are shown as escapes.
 pub(crate) fn inline(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(is_unsafe) {
+    if !text.chars().any(steers) {
         return Cow::Borrowed(text);
     }
     let mut shown = String::with_capacity(text.len() + 8);
     for letter in text.chars() {
-        if is_unsafe(letter) { shown.extend(letter.escape_default()) } else { shown.push(letter) }
+        if steers(letter) { shown.extend(letter.escape_default()) } else { shown.push(letter) }
     }
     Cow::Owned(shown)
 }
@@ -24,7 +26,7 @@ pub(crate) fn safe(text: &str) -> String {
 
 /// `text` with everything that could steer a terminal replaced: the last line of defence.
 pub(crate) fn harmless(text: &str) -> Cow<'_, str> {
-    let bad = |letter: char| is_unsafe(letter) && !matches!(letter, '\n' | '\t');
+    let bad = |letter: char| steers(letter) && !matches!(letter, '\n' | '\t');
     if text.chars().any(bad) {
         Cow::Owned(text.chars().map(|letter| if bad(letter) { '\u{fffd}' } else { letter }).collect())
     } else {
@@ -34,7 +36,7 @@ pub(crate) fn harmless(text: &str) -> Cow<'_, str> {
 
 /// JSON text with the unsafe characters that JSON allows raw written as its escapes.
 pub(crate) fn escape_json(text: &str) -> Cow<'_, str> {
-    let bad = |letter: char| is_unsafe(letter) && !matches!(letter, '\n' | '\t');
+    let bad = |letter: char| steers(letter) && !matches!(letter, '\n' | '\t');
     if !text.chars().any(bad) {
         return Cow::Borrowed(text);
     }
@@ -50,10 +52,13 @@ pub(crate) fn escape_json(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// Control characters, and those that reorder or hide what follows them.
-fn is_unsafe(letter: char) -> bool {
-    letter.is_control()
-        || matches!(letter, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+/// `text` with at most so many characters, and a mark where something is missing.
+pub(crate) fn clip(text: &mut String, most: usize) {
+    if let Some((end, _)) = text.char_indices().nth(most) {
+        text.truncate(end);
+        text.pop();
+        text.push('…');
+    }
 }
 
 #[cfg(test)]
@@ -64,6 +69,12 @@ mod tests {
     fn nothing_steers_the_terminal() {
         assert_eq!(inline("plain – ü 😀"), "plain – ü 😀");
         assert_eq!(inline("a\u{1b}[2Jb\r\n\u{9b}\u{202e}"), "a\\u{1b}[2Jb\\r\\n\\u{9b}\\u{202e}");
+        let clipped = |text: &str| {
+            let mut text = text.to_owned();
+            clip(&mut text, 3);
+            text
+        };
+        assert_eq!([clipped("äöü"), clipped("äöüx"), clipped("")], ["äöü", "äö…", ""]);
         assert_eq!(safe("a\tb\nc\u{7}"), "a\tb\nc\\u{7}");
         assert_eq!(harmless("a\u{1b}[2J\n\tb"), "a\u{fffd}[2J\n\tb");
         assert_eq!(escape_json("{\n  \"a\": \"\u{9b}\u{202e}\"\n}"), "{\n  \"a\": \"\\u009b\\u202e\"\n}");

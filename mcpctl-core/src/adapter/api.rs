@@ -42,6 +42,18 @@ impl Api {
         }
     }
 
+    /// Its name in the audit trail.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ChatCompletions => "chat",
+            Self::Completions => "completions",
+            Self::Embeddings => "embeddings",
+            Self::Responses => "responses",
+            Self::Messages => "messages",
+            Self::CountTokens => "count_tokens",
+        }
+    }
+
     /// The field that a request must have. A response may be asked for by other means than `input`.
     pub const fn required(self) -> Required {
         match self {

@@ -1,14 +1,20 @@
 //! The audit trail: events go through a bounded queue to a sink, in batches, off the request path.
 
+mod copy;
+mod file;
 mod measured;
 mod queue;
+mod retention;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
+pub(crate) use copy::Copier;
+pub use file::FileSink;
 pub(crate) use measured::{AuditMeters, MeasuredSink};
 pub use queue::{AuditMode, AuditPermit, AuditQueue, Receipt};
+pub(crate) use retention::forget_old;
 
 use crate::{
     error::Result,

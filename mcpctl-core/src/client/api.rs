@@ -246,6 +246,16 @@ impl Client {
         Ok((items, next))
     }
 
+    /// One event of the audit log.
+    ///
+    /// # Errors
+    ///
+    /// Not found, and those of every call.
+    pub async fn audit_log(&self, id: &str) -> Result<Spec> {
+        let answer = self.call(Method::GET, &["auditlogs", id], &[], None).await?;
+        self.object(answer)
+    }
+
     /// The server's version and what else it says of itself.
     ///
     /// # Errors

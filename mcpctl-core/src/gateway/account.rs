@@ -14,7 +14,7 @@ use super::{
     span::CallSpan,
 };
 use crate::{
-    adapter::Summary,
+    adapter::{Api, Summary},
     audit::{AuditPermit, Receipt},
     auth::Principal,
     registry::LlmEntry,
@@ -43,10 +43,12 @@ impl Account {
         meters: Arc<LlmMeters>,
         who: &Principal,
         llm: &LlmEntry,
+        api: Api,
         streaming: bool,
     ) -> Self {
         meters.in_flight.fetch_add(1, Relaxed);
-        let call = InferenceCall { streaming, status: CLIENT_CLOSED, ..llm.call.clone() };
+        let call =
+            InferenceCall { api: api.name().into(), streaming, status: CLIENT_CLOSED, ..llm.call.clone() };
         let times = Times::default();
         Self { began: Instant::now(), meters, times, span: None, open: Some((permit, who.actor(), call)) }
     }

@@ -188,7 +188,7 @@ impl Gateway {
         let permit = registry.audit().reserve().await?;
         let streaming = api.streams() && request.as_ref().is_ok_and(ChatRequest::stream);
         let llm_meters = meters.of(&llm);
-        let mut account = Account::new(permit, llm_meters.clone(), who, &llm, streaming);
+        let mut account = Account::new(permit, llm_meters.clone(), who, &llm, api, streaming);
         account.trace(CallSpan::begin(api, &llm, streaming));
         // 3. A place among those in flight, now or soon.
         let places = match admission.admit(registry, &llm, &llm_meters).await {

@@ -10,7 +10,7 @@ use crate::{
     rbac::{Operation, Permission},
     resource::{
         Actor, AuditEvent, EventDetail, Impersonation, Login, NameRule, Object, Session, Spec, TokenHash,
-        UserSpec, kinds, now,
+        UserSpec, kinds, now, tidied,
     },
     secret::SecretValue,
     store::{Condition, Txn, Write},
@@ -56,7 +56,9 @@ impl Registry {
     /// Unauthenticated, alike for an unknown account and a wrong password; rate limited; unavailable.
     pub async fn login(&self, email: &str, password: SecretValue, origin: Origin<'_>) -> Result<LoggedIn> {
         let email = email.trim().to_lowercase();
-        let record = |result: &str, user: Option<&Object>| {
+        // What it is counted and told by: nobody's address is longer, and a long one would be kept for long.
+        let account = tidied(email.clone());
+        let record = |result: &str, email: &str, user: Option<&Object>| {
             let actor = Actor {
                 user_id: user.map(|user| user.id.shared()),
                 user: user.map(|user| user.name.as_str().into()),
@@ -65,11 +67,13 @@ impl Registry {
             };
             AuditEvent::new(
                 actor,
-                EventDetail::Login(Login { email: email.clone(), result: result.to_owned() }),
+                EventDetail::Login(Login { email: email.to_owned(), result: result.to_owned(), count: None }),
             )
         };
-        if let Err(limited) = self.inner.limiter.check(&email, origin.address) {
-            self.audit().record(record("limited", None)).await?;
+        if let Err(limited) = self.inner.limiter.check(&account, origin.address) {
+            if let Some(account) = self.inner.untold.note(&account) {
+                self.audit().record(record("limited", &account, None)).await?;
+            }
             return Err(limited);
         }
         let user = self.inner.store.find(kinds::USERS, &email).await?;
@@ -79,14 +83,14 @@ impl Registry {
         };
         let fits = self.inner.passwords.verify(password, hash).await?;
         let Some(user) = user.filter(|_| fits) else {
-            self.inner.limiter.failed(&email, origin.address);
-            self.audit().record(record("refused", None)).await?;
+            self.inner.limiter.failed(&account, origin.address);
+            self.audit().record(record("refused", &account, None)).await?;
             return Err(Error::new(
                 ErrorKind::Unauthenticated,
                 "the e-mail address or the password is wrong",
             ));
         };
-        self.inner.limiter.succeeded(&email);
+        self.inner.limiter.succeeded(&account);
         let token = new_token(SESSION_PREFIX);
         let created_at = now();
         let lifetime = SignedDuration::try_from(self.inner.session_lifetime).map_err(Error::internal)?;
@@ -105,7 +109,7 @@ impl Registry {
                 version: user.version,
             }],
             writes: vec![Write::PutSession(session)],
-            events: vec![record("ok", Some(&user))],
+            events: vec![record("ok", &account, Some(&user))],
         };
         match self.commit(txn).await? {
             None => Ok(LoggedIn { token, expires_at, user }),

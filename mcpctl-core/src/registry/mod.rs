@@ -7,6 +7,7 @@ mod access;
 mod draft;
 mod hooks;
 mod legacy;
+mod limited;
 mod login;
 mod open;
 mod password;
@@ -15,6 +16,7 @@ mod references;
 mod secrets;
 mod snapshot;
 mod tokens;
+mod trail;
 mod write;
 
 pub use access::{CanI, WhoCan};

@@ -12,9 +12,14 @@ use arc_swap::ArcSwap;
 use serde_json::json;
 use tokio::{sync::Mutex, task::spawn_blocking};
 
-use super::{Snapshot, legacy::rewrite_admin, tokens::keep_uses};
+use super::{
+    Snapshot,
+    legacy::rewrite_admin,
+    limited::{self, Untold},
+    tokens::keep_uses,
+};
 use crate::{
-    audit::{AuditMeters, AuditMode, AuditQueue, AuditSink, MeasuredSink, StoreSink},
+    audit::{AuditMeters, AuditMode, AuditQueue, AuditSink, Copier, MeasuredSink, StoreSink, forget_old},
     auth::{LoginLimiter, Passwords, Principal},
     error::{Error, ErrorKind, Result},
     rbac::Grants,
@@ -32,6 +37,8 @@ pub struct Registry {
 pub(super) struct Inner {
     pub(super) store: Arc<dyn Storage>,
     pub(super) audit: AuditQueue,
+    copier: Option<Copier>,
+    pub(super) untold: Untold,
     pub(super) plaintext: PlaintextBackend,
     pub(super) passwords: Passwords,
     pub(super) limiter: LoginLimiter,
@@ -64,6 +71,8 @@ pub struct RegistryBuilder {
     keyring: Option<Keyring>,
     sink: Option<Arc<dyn AuditSink>>,
     audit_mode: AuditMode,
+    audit_copy: Option<Arc<dyn AuditSink>>,
+    audit_retention: Option<Duration>,
     max_staleness: Duration,
     session_lifetime: Duration,
     poll_interval: Duration,
@@ -105,6 +114,21 @@ impl RegistryBuilder {
         self
     }
 
+    /// A second place for every event, those of changes included. It gets them once the first has them, and nobody
+    /// waits for it: while it is away, some sixty thousand wait for it in memory, and the others are left out of it.
+    #[must_use]
+    pub fn audit_copy(mut self, sink: Arc<dyn AuditSink>) -> Self {
+        self.audit_copy = Some(sink);
+        self
+    }
+
+    /// For how long audit events are kept in the store. The default is for ever.
+    #[must_use]
+    pub fn audit_retention(mut self, retention: Duration) -> Self {
+        self.audit_retention = Some(retention);
+        self
+    }
+
     /// For how long known principals are served while the store is away. The default is 60 seconds.
     #[must_use]
     pub fn max_staleness(mut self, most: Duration) -> Self {
@@ -137,7 +161,9 @@ impl RegistryBuilder {
     /// Unavailable, when the store is away.
     pub async fn open(mut self) -> Result<Registry> {
         let meters = RegistryMeters::default();
-        self.store = Arc::new(Measured::new(self.store, meters.store.clone()));
+        let copier = self.audit_copy.take().map(|sink| Copier::start(sink, meters.audit.clone()));
+        let observer = copier.clone().map(|copier| Arc::new(move |events| copier.tell(events)) as _);
+        self.store = Arc::new(Measured::new(self.store, meters.store.clone(), observer));
         let keyring = self.keyring.unwrap_or_else(|| Keyring::new(MasterKey::generate()));
         seed(&*self.store, &keyring).await?;
         rewrite_admin(&*self.store).await?;
@@ -146,14 +172,17 @@ impl RegistryBuilder {
             tracing::error!("sealed: the master key does not fit the stored values");
         }
         let sink = match self.sink {
-            Some(sink) => sink,
-            None => Arc::new(StoreSink(self.store.clone())),
+            Some(sink) => MeasuredSink::new(sink, meters.audit.clone(), copier.clone()),
+            // What the store keeps, it tells the copier itself.
+            None => MeasuredSink::new(Arc::new(StoreSink(self.store.clone())), meters.audit.clone(), None),
         };
+        if let Some(retention) = self.audit_retention {
+            tokio::spawn(forget_old(Arc::downgrade(&self.store), retention, meters.audit.clone()));
+        }
         let inner = Arc::new(Inner {
-            audit: AuditQueue::start(
-                Arc::new(MeasuredSink::new(sink, meters.audit.clone())),
-                self.audit_mode,
-            ),
+            audit: AuditQueue::start(Arc::new(sink), self.audit_mode),
+            copier,
+            untold: Untold::default(),
             plaintext: PlaintextBackend::new(self.store.clone(), keyring),
             passwords: Passwords::new()?,
             limiter: LoginLimiter::new(),
@@ -172,6 +201,7 @@ impl RegistryBuilder {
         drop(registry.resolve_keys_ahead());
         tokio::spawn(keep_uses(Arc::downgrade(&registry.inner)));
         tokio::spawn(follow(Arc::downgrade(&registry.inner), self.poll_interval));
+        tokio::spawn(limited::tell(Arc::downgrade(&registry.inner)));
         Ok(registry)
     }
 }
@@ -184,6 +214,8 @@ impl Registry {
             keyring: None,
             sink: None,
             audit_mode: AuditMode::default(),
+            audit_copy: None,
+            audit_retention: None,
             max_staleness: Duration::from_secs(60),
             session_lifetime: Duration::from_secs(30 * 24 * 3600),
             poll_interval: Duration::from_millis(250),
@@ -217,6 +249,22 @@ impl Registry {
     /// The queue of audit events.
     pub fn audit(&self) -> &AuditQueue {
         &self.inner.audit
+    }
+
+    /// Waits until the audit trail has all that happened until now, and its copy too: the last thing to do.
+    ///
+    /// # Errors
+    ///
+    /// Unavailable, when the trail takes longer than `patience`. That the copy does is only logged.
+    pub async fn finish_audit(&self, patience: Duration) -> Result<()> {
+        self.tell_limited(true).await?;
+        self.audit().flush(patience).await?;
+        if let Some(copier) = &self.inner.copier
+            && !copier.flush(patience).await
+        {
+            tracing::error!("the copy of the audit trail lacks its last events");
+        }
+        Ok(())
     }
 
     /// What is counted.

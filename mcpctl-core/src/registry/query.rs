@@ -1,6 +1,6 @@
 //! Reading resources.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
@@ -8,13 +8,9 @@ use super::{Registry, access::permission_on};
 use crate::{
     auth::Principal,
     error::{Error, Result},
-    rbac::{Action, Operation, Permission},
-    resource::{AuditEvent, Behaviour, FieldType, Kind, Object, text_of},
-    store::EventQuery,
+    rbac::Action,
+    resource::{Behaviour, FieldType, Kind, Object, text_of},
 };
-
-/// How long a reader of the audit trail waits for events that are on their way.
-const FLUSH: Duration = Duration::from_millis(500);
 
 /// Which resources to list.
 #[derive(Clone, Debug, Default)]
@@ -76,25 +72,6 @@ impl Registry {
             self.with_last_uses(&mut items).await;
         }
         let next = items.last().filter(|_| more).map(|last| URL_SAFE_NO_PAD.encode(&last.name));
-        Ok(Page { items, next })
-    }
-
-    /// Audit events, newest first.
-    ///
-    /// # Errors
-    ///
-    /// Forbidden, without the operation `audit`.
-    pub async fn audit_events(&self, who: &Principal, mut query: EventQuery) -> Result<Page<AuditEvent>> {
-        self.require(who, &Permission::Operation(Operation::Audit)).await?;
-        let limit = query.limit.clamp(1, 1000);
-        // Whoever asks right after a call should find it. When the store is slow, what is there has to do.
-        let _ = self.audit().flush(FLUSH).await;
-        // One more than is asked for tells whether there is more.
-        query.limit = limit + 1;
-        let mut items = self.inner.store.events(&query).await?;
-        let more = items.len() > limit;
-        items.truncate(limit);
-        let next = items.last().filter(|_| more).map(|last| last.id.clone());
         Ok(Page { items, next })
     }
 }

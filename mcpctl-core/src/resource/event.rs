@@ -11,7 +11,10 @@ use std::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{TokenHash, now};
+use super::{
+    TokenHash, now,
+    tidy::{tidy, tidy_shared},
+};
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -84,6 +87,9 @@ pub struct InferenceCall {
     /// The provider's type.
     #[serde(rename = "type")]
     pub ty: Cow<'static, str>,
+    /// The API that the caller spoke: `chat`, `messages`, `responses` and so on. Events of old have none.
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    pub api: Cow<'static, str>,
     /// Whether a stream was asked for.
     pub streaming: bool,
     /// From the request's arrival to the answer's end, in milliseconds.
@@ -132,13 +138,16 @@ pub struct Change {
 }
 
 /// Somebody logged in, or failed to.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Login {
     /// The e-mail address that was given.
     pub email: String,
     /// `ok`, `refused` or `limited`.
     pub result: String,
+    /// How many attempts this one event tells of, where they are too many for an event each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
 }
 
 /// A known principal was refused.
@@ -185,30 +194,39 @@ fn new_id(at: Timestamp) -> String {
     uuid::Builder::from_unix_timestamp_millis(millis, &bytes).into_uuid().to_string()
 }
 
+/// What no event has as its id, and what sorts before the ids of all events that end at `at` or later and after those
+/// of all that ended in a millisecond before.
+pub(crate) fn first_id_at(at: Timestamp) -> String {
+    // The greatest time that fits is some nine thousand years away.
+    let millis = u128::try_from(at.as_millisecond()).unwrap_or_default().min((1 << 48) - 1);
+    uuid::Uuid::from_u128(millis << 80).to_string()
+}
+
 impl InferenceCall {
     /// The `kind` of its events.
     pub const KIND: &'static str = "llm_inference_call";
 }
 
 impl AuditEvent {
-    /// An event that ends now. Long text in it is cut, with a mark.
-    pub fn new(actor: Actor, mut detail: EventDetail) -> Self {
+    /// An event that ends now. Each text in it becomes one line: what could steer a terminal or look like another
+    /// row is escaped, and what is long is cut, with a mark.
+    pub fn new(mut actor: Actor, mut detail: EventDetail) -> Self {
         match &mut detail {
             EventDetail::LlmInferenceCall(call) => {
-                if is_long(&call.model) {
-                    let mut model = call.model.to_string();
-                    cut(&mut model);
-                    call.model = model.into();
-                }
-                call.error.as_mut().map(cut);
-                call.finish_reason.as_mut().map(cut);
+                tidy_shared(&mut call.model);
+                call.error.iter_mut().chain(&mut call.finish_reason).for_each(tidy);
             }
-            EventDetail::Login(login) => cut(&mut login.email),
-            EventDetail::Denied(denial) => cut(&mut denial.permission),
-            EventDetail::Impersonation(impersonation) => cut(&mut impersonation.request),
-            // Names that passed validation are short.
-            EventDetail::ResourceChange(_) | EventDetail::SecretReveal(_) => {}
+            EventDetail::ResourceChange(change) => {
+                tidy(&mut change.name);
+                change.fields.iter_mut().for_each(tidy);
+            }
+            EventDetail::Login(login) => tidy(&mut login.email),
+            EventDetail::Denied(denial) => tidy(&mut denial.permission),
+            EventDetail::SecretReveal(reveal) => tidy(&mut reveal.name),
+            EventDetail::Impersonation(impersonation) => tidy(&mut impersonation.request),
         }
+        let Actor { user, token, impersonator, request_id, .. } = &mut actor;
+        [user, token, impersonator, request_id].into_iter().flatten().for_each(tidy_shared);
         let at = now();
         Self { id: new_id(at), at, detail, actor }
     }
@@ -235,22 +253,6 @@ impl AuditEvent {
     }
 }
 
-/// The longest text in an event, in bytes.
-const LONGEST: usize = 1000;
-
-fn is_long(text: &str) -> bool {
-    text.len() > LONGEST
-}
-
-/// Cuts what is too long of `text`, with a mark where something is missing.
-fn cut(text: &mut String) {
-    if is_long(text) {
-        let end = text.floor_char_boundary(LONGEST);
-        text.truncate(end);
-        text.push('…');
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -265,6 +267,46 @@ mod tests {
             assert_eq!((id.get_version_num(), id.get_variant()), (7, uuid::Variant::RFC4122));
             let (seconds, nanos) = id.get_timestamp().unwrap().to_unix();
             assert_eq!(seconds * 1000 + u64::from(nanos / 1_000_000), at.as_millisecond() as u64);
+        }
+    }
+    #[test]
+    fn first_ids_part_events_by_their_time() {
+        let at: Timestamp = "2026-01-31T12:00:00.123Z".parse().unwrap();
+        let before = at.checked_sub(jiff::SignedDuration::from_micros(1)).unwrap();
+        let first = first_id_at(at);
+        assert!(new_id(before) < first && first < new_id(at));
+        assert_eq!(first.len(), new_id(at).len());
+        assert!(first_id_at(Timestamp::MIN) < new_id(at) && new_id(at) < first_id_at(Timestamp::MAX));
+    }
+
+    #[test]
+    fn every_text_of_an_event_is_one_short_line() {
+        let hostile = || format!("a\n{{}}\u{1b}[2J\u{202e}{}", "y".repeat(1 << 20));
+        let actor =
+            || Actor { user: Some(hostile().into()), request_id: Some(hostile().into()), ..Actor::default() };
+        let details = [
+            EventDetail::LlmInferenceCall(InferenceCall {
+                model: hostile().into(),
+                finish_reason: Some(hostile()),
+                error: Some(hostile()),
+                ..InferenceCall::default()
+            }),
+            EventDetail::ResourceChange(Change {
+                action: "edit".into(),
+                resource: "llms".into(),
+                name: hostile(),
+                resource_id: String::new(),
+                version: 1,
+                fields: vec![hostile()],
+            }),
+            EventDetail::Login(Login { email: hostile(), ..Login::default() }),
+            EventDetail::Denied(Denial { permission: hostile() }),
+            EventDetail::SecretReveal(Reveal { name: hostile(), resource_id: String::new() }),
+        ];
+        for detail in details {
+            let row = serde_json::to_string(&AuditEvent::new(actor(), detail)).unwrap();
+            assert!(row.len() < 8192 && !row.contains("\\u00") && !row.contains('\u{202e}'), "{row}");
+            assert!(row.contains("… (1048587 bytes)"), "{row}");
         }
     }
 }

@@ -19,10 +19,12 @@ mod read;
 mod secret;
 mod secret_backend;
 mod session;
+mod tidy;
 mod user;
 mod view;
 
 pub use body::parse_body;
+pub(crate) use event::first_id_at;
 pub use event::{
     Actor, AuditEvent, Change, Denial, EventDetail, Impersonation, InferenceCall, Login, Reveal,
 };
@@ -40,5 +42,7 @@ pub use read::{Reading, SuppliedSpec};
 pub use secret::SecretSpec;
 pub use secret_backend::{MASK, SecretBackendSpec, is_credential_key};
 pub use session::{Session, TokenHash};
+pub use tidy::steers;
+pub(crate) use tidy::tidied;
 pub use user::UserSpec;
 pub use view::{text_of, view};

@@ -14,6 +14,7 @@ impl EventQuery {
             && self.since.is_none_or(|since| event.at >= since)
             && self.until.is_none_or(|until| event.at < until)
             && self.before.as_ref().is_none_or(|before| event.id < *before)
+            && self.after.as_ref().is_none_or(|after| event.id > *after)
     }
 }
 

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 
 use super::{Changes, EventQuery, EventStore, Outcome, SessionStore, Storage, Store, Txn, ValueStore};
 use crate::{
-    error::Result,
+    error::{Error, Result},
     meter::Operation,
     resource::{AuditEvent, Id, Kind, Object, Revision, Session, TokenHash},
 };
@@ -14,7 +14,11 @@ use crate::{
 pub(crate) struct Measured {
     store: Arc<dyn Storage>,
     meters: Arc<StoreMeters>,
+    observer: Option<Observer>,
 }
+
+/// Who is told of the events that a store has kept.
+pub(crate) type Observer = Arc<dyn Fn(Arc<[AuditEvent]>) + Send + Sync>;
 
 /// What a store was asked, how that ended, and how long it took.
 #[derive(Debug, Default)]
@@ -33,23 +37,30 @@ pub(crate) struct StoreMeters {
     last_uses: Operation,
     append: Operation,
     events: Operation,
+    forget: Operation,
 }
 
 impl Measured {
-    pub(crate) fn new(store: Arc<dyn Storage>, meters: Arc<StoreMeters>) -> Self {
-        Self { store, meters }
+    pub(crate) fn new(store: Arc<dyn Storage>, meters: Arc<StoreMeters>, observer: Option<Observer>) -> Self {
+        Self { store, meters, observer }
     }
+}
+
+/// Does `work` to its end, also when the caller goes away: else its events could be kept, and nobody told of them.
+async fn to_the_end<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    tokio::spawn(work).await.map_err(Error::internal)?
 }
 
 impl StoreMeters {
     /// Every operation, by name.
-    pub(crate) fn all(&self) -> [(&'static str, &Operation); 14] {
+    pub(crate) fn all(&self) -> [(&'static str, &Operation); 15] {
         [
             ("append", &self.append),
             ("changes", &self.changes),
             ("commit", &self.commit),
             ("events", &self.events),
             ("find", &self.find),
+            ("forget", &self.forget),
             ("get", &self.get),
             ("last_use", &self.last_use),
             ("last_uses", &self.last_uses),
@@ -86,7 +97,18 @@ impl Store for Measured {
     }
 
     async fn commit(&self, txn: Txn) -> Result<Outcome> {
-        self.meters.commit.measure(self.store.commit(txn)).await
+        let Some(observer) = self.observer.clone().filter(|_| !txn.events.is_empty()) else {
+            return self.meters.commit.measure(self.store.commit(txn)).await;
+        };
+        let (store, events) = (self.store.clone(), Arc::from(txn.events.as_slice()));
+        let commit = async move {
+            let outcome = store.commit(txn).await?;
+            if matches!(outcome, Outcome::Committed(_)) {
+                observer(events);
+            }
+            Ok(outcome)
+        };
+        self.meters.commit.measure(to_the_end(commit)).await
     }
 }
 
@@ -123,10 +145,23 @@ impl SessionStore for Measured {
 #[async_trait]
 impl EventStore for Measured {
     async fn append(&self, events: Arc<[AuditEvent]>) -> Result<()> {
-        self.meters.append.measure(self.store.append(events)).await
+        let Some(observer) = self.observer.clone() else {
+            return self.meters.append.measure(self.store.append(events)).await;
+        };
+        let store = self.store.clone();
+        let append = async move {
+            store.append(events.clone()).await?;
+            observer(events);
+            Ok(())
+        };
+        self.meters.append.measure(to_the_end(append)).await
     }
 
     async fn events(&self, query: &EventQuery) -> Result<Vec<AuditEvent>> {
         self.meters.events.measure(self.store.events(query)).await
+    }
+
+    async fn forget(&self, before: &str, most: usize) -> Result<usize> {
+        self.meters.forget.measure(self.store.forget(before, most)).await
     }
 }

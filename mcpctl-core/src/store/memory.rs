@@ -261,4 +261,10 @@ impl EventStore for MemoryStore {
         let found = state.events.values().rev().filter(|event| query.matches(event));
         Ok(found.take(query.limit).cloned().collect())
     }
+
+    async fn forget(&self, before: &str, most: usize) -> Result<usize> {
+        let mut state = self.state();
+        let old = state.events.extract_if(..before.to_owned(), |_, _| true);
+        Ok(old.take(most).count())
+    }
 }

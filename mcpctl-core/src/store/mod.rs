@@ -112,6 +112,10 @@ pub trait EventStore: Send + Sync + 'static {
 
     /// The events that `query` asks for, newest (greatest id) first.
     async fn events(&self, query: &EventQuery) -> Result<Vec<AuditEvent>>;
+
+    /// Deletes the oldest events of those with an id less than `before`, at most so many, and says how many there
+    /// were. Less than `most` may mean that somebody else who shares the store is at it, too.
+    async fn forget(&self, before: &str, most: usize) -> Result<usize>;
 }
 
 /// Everything that has to be kept.
@@ -183,6 +187,8 @@ pub struct EventQuery {
     pub until: Option<Timestamp>,
     /// Only events older than (with an id less than) this one.
     pub before: Option<String>,
+    /// Only events newer than (with an id greater than) this one.
+    pub after: Option<String>,
     /// At most so many.
     pub limit: usize,
 }

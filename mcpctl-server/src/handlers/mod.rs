@@ -47,6 +47,7 @@ async fn manage(
         Endpoint::WhoCan => auth::who_can(app, who, request).await,
         Endpoint::Password => auth::change_password(app, who, call, request).await,
         Endpoint::AuditLogs => resources::audit_logs(app, who, &request).await,
+        Endpoint::AuditLog => resources::audit_log(app, who, &call.name, &request).await,
         Endpoint::List(kind) => resources::list(app, who, kind, &request).await,
         Endpoint::Create(kind) => resources::create(app, who, kind, request).await,
         Endpoint::Get(kind) => resources::get(app, who, kind, &call.name, &request).await,
@@ -84,6 +85,7 @@ pub(crate) async fn dispatch_open(
         | Endpoint::WhoCan
         | Endpoint::Password
         | Endpoint::AuditLogs
+        | Endpoint::AuditLog
         | Endpoint::List(_)
         | Endpoint::Create(_)
         | Endpoint::Get(_)

@@ -70,6 +70,19 @@ pub(crate) async fn audit_logs(
     Ok(json_response(StatusCode::OK, &page_body(items, page.next)))
 }
 
+pub(crate) async fn audit_log(
+    app: &App,
+    who: &Principal,
+    id: &str,
+    request: &Input<'_>,
+) -> Result<Response<Body>, Refusal> {
+    if let Some((name, _)) = query(request)?.first() {
+        return Err(Error::invalid(format!("unknown parameter `{name}`")).into());
+    }
+    let event = app.registry.audit_event(who, id).await?;
+    Ok(json_response(StatusCode::OK, &serde_json::to_value(event).map_err(Error::internal)?))
+}
+
 fn page_body(items: Vec<Value>, next: Option<String>) -> Value {
     let mut body = json!({"items": items});
     if let (Some(next), Some(body)) = (next, body.as_object_mut()) {

@@ -60,6 +60,10 @@ impl Behind {
         let help = "Writes of audit events, each of many, by result; what failed is tried again";
         let results = [([("result", "ok")], ok), ([("result", "error")], failed)];
         counters(encoder, Family::new("audit_writes", help), results)?;
+        let help = "Audit events that were deleted, past their retention";
+        counter(encoder, Family::new("audit_events_deleted", help), audit.deleted.load(Relaxed))?;
+        let help = "Audit events that were left out of the copy of the trail";
+        counter(encoder, Family::new("audit_copy_left_out", help), audit.left_out.load(Relaxed))?;
         let family = Family::seconds("audit_write_duration", "How long writes of audit events took");
         histograms(encoder, family, [([], &audit.writes.duration)])
     }

@@ -63,7 +63,7 @@ pub async fn come_back_newest_first(store: Arc<dyn Storage>) {
     let details = [
         EventDetail::LlmInferenceCall(call),
         EventDetail::ResourceChange(change),
-        EventDetail::Login(Login { email: "x@y.example".into(), result: "refused".into() }),
+        EventDetail::Login(Login { email: "x@y.example".into(), result: "refused".into(), count: Some(7) }),
         EventDetail::Denied(Denial { permission: "reveal secrets".into() }),
         EventDetail::SecretReveal(reveal),
     ];
@@ -103,7 +103,7 @@ pub async fn are_found_by_every_filter(store: Arc<dyn Storage>) {
                 version: 1,
                 fields: vec![],
             }),
-            3 => EventDetail::Login(Login { email: "u1@x.example".into(), result: "ok".into() }),
+            3 => EventDetail::Login(Login { email: "u1@x.example".into(), result: "ok".into(), count: None }),
             _ => EventDetail::Denied(Denial { permission: "p".into() }),
         };
         let user_at =
@@ -125,9 +125,14 @@ pub async fn are_found_by_every_filter(store: Arc<dyn Storage>) {
                 for (since, until) in
                     [(None, None), (Some(later(10)), Some(half)), (Some(half), Some(later(50)))]
                 {
-                    for before in [None, Some(id(41))] {
+                    for (before, after) in [
+                        (None, None),
+                        (Some(id(41)), None),
+                        (None, Some(id(39))),
+                        (Some(id(50)), Some(id(9))),
+                    ] {
                         let (kind, llm, user) = (kind.clone(), llm.clone(), user.clone());
-                        let query = EventQuery { kind, llm, user, since, until, before, limit: 7 };
+                        let query = EventQuery { kind, llm, user, since, until, before, after, limit: 7 };
                         let expected =
                             events.iter().rev().filter(|event| query.matches(event)).take(query.limit);
                         let expected: Vec<_> = expected.cloned().collect();
@@ -163,7 +168,7 @@ pub async fn are_read_in_pages(store: Arc<dyn Storage>) {
 pub async fn are_appended_once(store: Arc<dyn Storage>) {
     let first = denial(&id(1));
     let other = |id: &str| {
-        let detail = EventDetail::Login(Login { email: "x".into(), result: "ok".into() });
+        let detail = EventDetail::Login(Login { email: "x".into(), result: "ok".into(), count: None });
         AuditEvent { detail, ..denial(id) }
     };
     store.append([first.clone()].into()).await.unwrap();
@@ -189,4 +194,57 @@ pub async fn of_a_transaction_share_its_fate(store: Arc<dyn Storage>) {
     refused(&*store, txn(absent, &lost)).await;
     committed(&*store, txn(version, &kept)).await;
     assert_eq!(ids(&store.events(&all()).await.unwrap()), [kept.id]);
+}
+
+/// Only events before the given one go, the oldest first, and no more than asked for.
+pub async fn are_forgotten_oldest_first(store: Arc<dyn Storage>) {
+    let events: Vec<_> = (0..100).map(|number| denial(&id(number))).collect();
+    let (older, newer) = events.split_at(50);
+    // The order of writing is no age.
+    store.append(newer.into()).await.unwrap();
+    store.append(older.into()).await.unwrap();
+    let left = async || {
+        let mut left = ids(&store.events(&all()).await.unwrap());
+        left.reverse();
+        left
+    };
+    let from = |first: usize| ids(events.split_at(first).1);
+    assert_eq!(store.forget(&id(0), 10).await.unwrap(), 0, "nothing is before the oldest");
+    assert_eq!(store.forget(&id(60), 0).await.unwrap(), 0, "none were asked for");
+    assert_eq!(store.forget(&id(60), 25).await.unwrap(), 25);
+    assert_eq!(left().await, from(25));
+    assert_eq!(store.forget(&id(60), 35).await.unwrap(), 35);
+    assert_eq!(store.forget(&id(60), 35).await.unwrap(), 0);
+    assert_eq!(left().await, from(60));
+    // Bounds that are no ids, and one that no database could hold.
+    assert_eq!(store.forget("", 10).await.unwrap(), 0);
+    assert_eq!(store.forget(&format!("{}\0x", id(61)), 1000).await.unwrap(), 2);
+    assert_eq!(left().await, from(62));
+    assert_eq!(store.forget("~", usize::MAX).await.unwrap(), 38);
+    assert_eq!(store.revision().await.unwrap(), 0, "events alone are no change");
+}
+
+/// Those who forget at the same time, while others write, do each other no harm.
+pub async fn are_forgotten_by_several_at_once(store: Arc<dyn Storage>) {
+    let events = |numbers: std::ops::Range<usize>| numbers.map(|number| denial(&id(number))).collect();
+    store.append(events(0..1000)).await.unwrap();
+    let forget = async |store: Arc<dyn Storage>| {
+        let mut gone = 0;
+        loop {
+            gone += store.forget(&id(900), 50).await.unwrap();
+            let old = EventQuery { before: Some(id(900)), limit: 1, ..EventQuery::default() };
+            if store.events(&old).await.unwrap().is_empty() {
+                return gone;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let write = async {
+        for number in 1000..1020 {
+            store.append(events(number..number + 1)).await.unwrap();
+        }
+    };
+    let (one, other, ()) = tokio::join!(forget(store.clone()), forget(store.clone()), write);
+    assert_eq!(one + other, 900, "each event goes once");
+    assert_eq!(store.events(&all()).await.unwrap().len(), 120);
 }

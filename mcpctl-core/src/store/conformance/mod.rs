@@ -116,6 +116,8 @@ properties! {
         are_read_in_pages,
         are_appended_once,
         of_a_transaction_share_its_fate,
+        are_forgotten_oldest_first,
+        are_forgotten_by_several_at_once,
     }
     oddities {
         any_text_is_kept,

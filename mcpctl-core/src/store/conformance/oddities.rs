@@ -36,7 +36,7 @@ pub async fn any_text_is_kept(store: Arc<dyn Storage>) {
         committed(&*store, writes([value])).await;
         assert_eq!(store.value(text).await.unwrap(), Some(name.clone()));
 
-        let detail = EventDetail::Login(Login { email: text.into(), result: text.into() });
+        let detail = EventDetail::Login(Login { email: text.into(), result: text.into(), count: None });
         let actor = Actor { user: Some("u".into()), user_id: Some(text.into()), ..Actor::default() };
         let event = AuditEvent { detail, actor, ..denial(&format!("{number}")) };
         store.append([event.clone()].into()).await.unwrap();
@@ -64,7 +64,7 @@ pub async fn large_specs_are_kept(store: Arc<dyn Storage>) {
     let (key, value) = (start(100_000), text.clone());
     committed(&*store, writes([Write::PutValue { key: key.clone(), value }])).await;
     assert_eq!(store.value(&key).await.unwrap().as_ref(), Some(&text));
-    let detail = EventDetail::Login(Login { email: start(100_000), result: "refused".into() });
+    let detail = EventDetail::Login(Login { email: start(100_000), result: "refused".into(), count: None });
     let event = AuditEvent { detail, ..denial("1") };
     store.append([event.clone()].into()).await.unwrap();
     let query = EventQuery { user: Some(key), limit: 10, ..EventQuery::default() };

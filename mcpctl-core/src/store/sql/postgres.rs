@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use diesel::{connection::SimpleConnection, pg::Pg, prelude::*, result::QueryResult};
+use diesel::{
+    connection::SimpleConnection, dsl::sql, pg::Pg, prelude::*, result::QueryResult, sql_types::Bool,
+};
 use diesel_async::{AsyncPgConnection, async_connection_wrapper::AsyncConnectionWrapper};
 use tokio::{runtime::Handle, time::timeout};
 
@@ -134,6 +136,12 @@ fn snapshot_transaction<T>(
         conn.batch_execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")?;
         work(conn)
     })
+}
+
+/// Whether nobody else deletes events at the same time: two servers at the same rows would wait for each other. The
+/// number is `forget` in ASCII.
+fn may_forget(conn: &mut Conn) -> QueryResult<bool> {
+    diesel::select(sql::<Bool>("pg_try_advisory_xact_lock(112628846781812)")).get_result(conn)
 }
 
 fn insert_events(conn: &mut Conn, rows: &[EventRow<'_>]) -> QueryResult<()> {

@@ -8,7 +8,7 @@ use diesel::{
 };
 use jiff::Timestamp;
 
-use super::{Conn, Db, insert_events, snapshot_transaction, write_transaction};
+use super::{Conn, Db, insert_events, may_forget, snapshot_transaction, write_transaction};
 use crate::{
     resource::{AuditEvent, Id, InferenceCall, Kind, Object, Revision, Session, TokenHash},
     store::{
@@ -286,14 +286,36 @@ pub(in crate::store::sql) fn events(conn: &mut Conn, query: &EventQuery) -> Resu
         rows = rows.filter(audit_events::at.lt(micros_up(until)));
     }
     if let Some(before) = &query.before {
-        // No id has a NUL, so everything less than "x\0…" is less than "x\u{1}", which PostgreSQL accepts.
-        let before = match before.split_once('\0') {
-            Some((start, _)) => format!("{start}\u{1}"),
-            None => before.clone(),
-        };
-        rows = rows.filter(audit_events::id.lt(before));
+        rows = rows.filter(audit_events::id.lt(without_nul(before)));
+    }
+    if let Some(after) = &query.after {
+        rows = rows.filter(audit_events::id.ge(without_nul(&format!("{after}\0"))));
     }
     let limit = i64::try_from(query.limit).unwrap_or(i64::MAX);
     let rows: Vec<(String, i64, String)> = rows.order(audit_events::id.desc()).limit(limit).load(conn)?;
     rows.into_iter().map(event).collect()
+}
+
+/// What lies between the same ids as `bound`: no id has a NUL, so what is less than "x\0…" is less than "x\u{1}",
+/// which PostgreSQL accepts.
+fn without_nul(bound: &str) -> String {
+    match bound.split_once('\0') {
+        Some((start, _)) => format!("{start}\u{1}"),
+        None => bound.to_owned(),
+    }
+}
+
+pub(in crate::store::sql) fn forget(conn: &mut Conn, before: &str, most: usize) -> Result<usize> {
+    write_transaction(conn, |conn| {
+        if !may_forget(conn)? {
+            return Ok(0);
+        }
+        let before = without_nul(before);
+        let old = audit_events::table.select(audit_events::id).filter(audit_events::id.lt(&before));
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let first_to_stay: Option<String> =
+            old.order(audit_events::id).offset(most).first(conn).optional()?;
+        let doomed = audit_events::id.lt(first_to_stay.unwrap_or(before));
+        Ok(diesel::delete(audit_events::table.filter(doomed)).execute(conn)?)
+    })
 }

@@ -174,4 +174,9 @@ impl EventStore for SqlStore {
         let query = query.clone();
         run!(self.read, "store.events", queries => move |conn| queries::events(conn, &query))
     }
+
+    async fn forget(&self, before: &str, most: usize) -> Result<usize> {
+        let before = before.to_owned();
+        run!(self.write, "store.forget", queries => move |conn| queries::forget(conn, &before, most))
+    }
 }
