@@ -2,8 +2,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use tokio::sync::watch;
 
-use super::{Changes, EventQuery, EventStore, Outcome, SessionStore, Storage, Store, Txn, ValueStore};
+use super::{
+    Announced, Changes, EventQuery, EventStore, Outcome, SessionStore, Storage, Store, Txn, ValueStore,
+};
 use crate::{
     error::Result,
     meter::Operation,
@@ -81,6 +84,10 @@ impl Store for Measured {
 
     async fn commit(&self, txn: Txn) -> Result<Outcome> {
         self.meters.commit.measure(self.store.commit(txn)).await
+    }
+
+    fn announcements(&self) -> Option<watch::Receiver<Announced>> {
+        self.store.announcements()
     }
 }
 
