@@ -3,10 +3,11 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-use super::{Registry, draft::change_event};
+use super::{LlmEntry, Registry, draft::change_event, open::Inner};
 use crate::{
     auth::{Principal, new_token},
     error::{Error, ErrorKind, Result},
+    rbac::Action,
     resource::{
         Actor, AuditEvent, EventDetail, Login, NameRule, Object, Session, Spec, TokenHash, UserSpec, kinds,
         now,
@@ -67,25 +68,20 @@ impl Registry {
                 EventDetail::Login(Login { email: email.clone(), result: result.to_owned() }),
             )
         };
-        if let Err(limited) = self.inner.limiter.check(&email, origin.address) {
-            self.audit().record(record("limited", None)).await?;
-            return Err(limited);
-        }
-        let user = self.inner.store.find(kinds::USERS, &email).await?;
-        let hash = match &user {
-            Some(user) => user.typed::<UserSpec>()?.password_hash,
-            None => None,
+        let user = match self.owner(&email, password, origin.address).await {
+            Err(error) if error.kind() == ErrorKind::RateLimited => {
+                self.audit().record(record("limited", None)).await?;
+                return Err(error);
+            }
+            user => user?,
         };
-        let fits = self.inner.passwords.verify(password, hash).await?;
-        let Some(user) = user.filter(|_| fits) else {
-            self.inner.limiter.failed(&email, origin.address);
+        let Some(user) = user else {
             self.audit().record(record("refused", None)).await?;
             return Err(Error::new(
                 ErrorKind::Unauthenticated,
                 "the e-mail address or the password is wrong",
             ));
         };
-        self.inner.limiter.succeeded(&email);
         let token = new_token(SESSION_PREFIX);
         let created_at = now();
         let lifetime = SignedDuration::try_from(self.inner.session_lifetime).map_err(Error::internal)?;
@@ -112,6 +108,24 @@ impl Registry {
         }
     }
 
+    /// The account that has this password; `None`, after the same time, when there is none.
+    async fn owner(&self, email: &str, password: SecretValue, address: &str) -> Result<Option<Object>> {
+        let Inner { limiter, passwords, store, .. } = &*self.inner;
+        limiter.check(email, address)?;
+        let user = store.find(kinds::USERS, email).await?;
+        let hash = match &user {
+            Some(user) => user.typed::<UserSpec>()?.password_hash,
+            None => None,
+        };
+        let turn = passwords.turn().await?;
+        limiter.begin(email, address)?;
+        let fits = passwords.verify_in(turn, password, hash).await?;
+        if fits {
+            limiter.succeeded(email, address);
+        }
+        Ok(user.filter(|_| fits))
+    }
+
     /// Ends the session of `who`. Its token is worth nothing from now on.
     ///
     /// # Errors
@@ -130,8 +144,30 @@ impl Registry {
     /// that revocations may have been missed.
     pub fn authenticate(&self, token: &str, request_id: Option<&str>) -> Result<Principal> {
         self.check_fresh()?;
+        self.known(TokenHash::of(token), request_id)
+    }
+
+    /// Whether `who` could begin to run `llm` now: its session may have ended since it was let in, its permission
+    /// may be gone, or the Llm. For calls under way, which go on with what is known while the store is away.
+    ///
+    /// # Errors
+    ///
+    /// Unauthenticated; forbidden; not found.
+    pub fn still_valid(&self, who: &Principal, llm: &LlmEntry) -> Result<()> {
+        let known = who.token.map(|token| self.known(token, None)).transpose()?;
+        let grants = &known.as_ref().unwrap_or(who).grants;
+        if !grants.allow_on(Action::Run, kinds::LLMS, &llm.name, Some(&llm.id)) {
+            let message = format!("missing permission `run:llms:{}`", llm.name);
+            return Err(Error::new(ErrorKind::Forbidden, message));
+        }
+        match self.snapshot().shelf(kinds::LLMS).get(&llm.id) {
+            Some(_) => Ok(()),
+            None => Err(Error::not_found(format!("no llm named `{}`", llm.name))),
+        }
+    }
+
+    fn known(&self, token: TokenHash, request_id: Option<&str>) -> Result<Principal> {
         let snapshot = self.snapshot();
-        let token = TokenHash::of(token);
         let session = snapshot.session(token).filter(|session| session.expires_at > Timestamp::now());
         let user = session.and_then(|session| snapshot.shelf(kinds::USERS).get(&session.user_id));
         let user = user.ok_or_else(unauthenticated)?;
