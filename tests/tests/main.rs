@@ -16,6 +16,7 @@ mod inference;
 mod input;
 mod journey;
 mod lifecycle;
+mod logins;
 mod metrics;
 mod overload;
 mod references;
