@@ -22,7 +22,11 @@ use tokio::{
     time::sleep,
 };
 
-use super::{Spread, options, request, scaled};
+use super::{
+    Spread, options,
+    outage::{changes_work_again, healed_within},
+    request, scaled,
+};
 
 /// How soon a change counts everywhere.
 const AT_ONCE: Duration = Duration::from_secs(1);
@@ -32,18 +36,21 @@ const UNTOLD: Duration = Duration::from_secs(5);
 const CUT_OFF: Duration = Duration::from_secs(10);
 
 /// Servers on one database, each with a client that shows the admin's token.
-struct Cluster {
-    postgres: &'static Postgres,
+struct Cluster<'a> {
+    postgres: &'a Postgres,
     url: String,
     servers: Vec<Server>,
     admins: Vec<Api>,
 }
 
-impl Cluster {
+impl<'a> Cluster<'a> {
     async fn start() -> Option<Self> {
-        let postgres = Postgres::shared()?;
+        Some(Self::start_on(Postgres::shared()?, &[]).await)
+    }
+
+    async fn start_on(postgres: &'a Postgres, args: &[&str]) -> Self {
         let (url, password) = (postgres.create_database(), unique("admin-password"));
-        let mut options = options(&[]);
+        let mut options = options(args);
         options.database_url = Some(url.clone());
         options.env.push(("MCPCTL_MASTER_KEY".to_owned(), "5c".repeat(32)));
         options.env.push(("MCPCTL_ADMIN_PASSWORD".to_owned(), password.clone()));
@@ -53,7 +60,7 @@ impl Cluster {
         }
         let admin = servers[0].client().login(ADMIN, &password).await;
         let admins = servers.iter().map(|server| server.client().with_token(admin.token())).collect();
-        Some(Self { postgres, url, servers, admins })
+        Self { postgres, url, servers, admins }
     }
 
     fn database(&self) -> &str {
@@ -97,7 +104,7 @@ async fn until(what: &str, callers: &[Api], limit: Duration, status: u16) -> Vec
 }
 
 /// Makes every change so many times at the first server, and measures when the others go by it.
-async fn rounds(cluster: &Cluster, rounds: usize, limit: Duration) {
+async fn rounds(cluster: &Cluster<'_>, rounds: usize, limit: Duration) {
     let [one, two] = [Provider::start().await, Provider::start().await];
     let admin = &cluster.admins[0];
     admin.create_llm("gpt", "openai", &one).await;
@@ -155,7 +162,7 @@ async fn changes_count_everywhere_at_once() {
 struct Cutter(Child);
 
 impl Cutter {
-    fn start(cluster: &Cluster) -> Self {
+    fn start(cluster: &Cluster<'_>) -> Self {
         let sql = "SET client_connection_check_interval = '100ms'; DO $$ BEGIN LOOP \
                    PERFORM pg_terminate_backend(pid) FROM pg_stat_activity \
                    WHERE application_name = 'mcpctl listener' AND datname = current_database(); \
@@ -374,4 +381,58 @@ async fn a_flood_ends_with_the_right_to_it() {
     let last = String::from_utf8(last).unwrap();
     assert!(last.contains("revoked: ") && last.ends_with("data: [DONE]\n\n"), "{last}");
     provider.hung_up().await;
+}
+
+/// What one server does while the database is away, each of several does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_server_outlives_an_outage() {
+    let Some(postgres) = Postgres::start() else { return };
+    let cluster = Cluster::start_on(&postgres, &["--max-staleness", "6s"]).await;
+    let provider = Provider::start().await;
+    cluster.admins[0].create_llm("gpt", "openai", &provider).await;
+    cluster.elsewhere(&cluster.admins[0], "gpt").await;
+    let mut stream = {
+        provider.misbehave(Fault::Endless);
+        let body = json!({"stream": true, "messages": [{"role": "user", "content": "hello"}]});
+        cluster.admins[1].stream("/api/v1/llms/gpt/infer", &body).await
+    };
+    stream.until("data: ").await;
+    provider.misbehave(None);
+
+    postgres.stop();
+    let gone = Instant::now();
+    for admin in &cluster.admins {
+        admin.infer("gpt", &ask()).await.expect(200);
+    }
+    for admin in &cluster.admins {
+        let began = Instant::now();
+        admin.patch("/api/v1/llms/gpt", &json!({"description": "never"})).await.error(503);
+        assert!(began.elapsed() < Duration::from_secs(20), "refused after {:?}", began.elapsed());
+    }
+    for admin in &cluster.admins {
+        let refused = async || {
+            let reply = admin.infer("gpt", &ask()).await;
+            assert!([200, 503].contains(&reply.status), "{}", reply.text());
+            (reply.status == 503).then_some(())
+        };
+        eventually_within(Duration::from_secs(15), "memory is too old to be trusted", refused).await;
+    }
+    println!("callers were refused {:?} after the database was gone", gone.elapsed());
+    // Longer than it takes to look at its caller.
+    sleep(Duration::from_secs(11).saturating_sub(gone.elapsed())).await;
+    for _ in 0..10 {
+        let chunk = stream.next().await.expect("a stream that has begun goes on");
+        assert!(!String::from_utf8_lossy(&chunk).contains("error"));
+    }
+
+    postgres.start_again();
+    let back = Instant::now();
+    for admin in &cluster.admins {
+        changes_work_again(admin, back).await;
+        admin.infer("gpt", &ask()).await.expect(200);
+    }
+    println!("all is well {:?} after its return", back.elapsed());
+    assert!(back.elapsed() <= healed_within(), "{:?}", back.elapsed());
+    let listening = async || (cluster.listeners() == 3).then_some(());
+    eventually("every server listens again", listening).await;
 }
