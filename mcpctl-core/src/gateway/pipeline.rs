@@ -416,7 +416,7 @@ async fn whole(
     check_encoding(destination, &response)?;
     let status = response.status();
     let reading = pin!(read(response.into_body(), MAX_ANSWER));
-    let body = caller.wait(destination.timeout, reading).await?.unwrap_or(Err(BodyFault::TooSlow));
+    let body = caller.wait_if_needed(destination.timeout, reading).await?.unwrap_or(Err(BodyFault::TooSlow));
     let body = body.map_err(|fault| match fault {
         BodyFault::TooSlow => too_slow(destination),
         BodyFault::Broken(fault) if fault.is_late() => too_slow(destination),

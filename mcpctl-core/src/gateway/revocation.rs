@@ -3,7 +3,7 @@
 //! A call that was let in may last for minutes. Every few seconds it is asked again whether it would be let in now,
 //! in the call's own task and by timers that it has anyway: a call that is over by then never asks.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{future::poll_fn, pin::Pin, sync::Arc, task::Poll, time::Duration};
 
 use tokio::time::{Instant, timeout_at};
 
@@ -40,6 +40,18 @@ impl Caller<'_> {
                 Err(_) => check(self.registry, self.who, self.llm)?,
             }
             due += EVERY;
+        }
+    }
+
+    /// The same for what is probably there already: then there is no need to look at the clock.
+    pub(super) async fn wait_if_needed<T>(
+        self,
+        limit: Duration,
+        mut work: Pin<&mut impl Future<Output = T>>,
+    ) -> Result<Option<T>> {
+        match poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await {
+            Poll::Ready(done) => Ok(Some(done)),
+            Poll::Pending => self.wait(limit, work).await,
         }
     }
 
