@@ -182,7 +182,7 @@ impl Drop for Cutter {
 async fn changes_that_nobody_is_told_of_count_soon() {
     let Some(cluster) = Cluster::start().await else { return };
     eventually("every server listens", async || (cluster.listeners() == 3).then_some(())).await;
-    let cutter = Cutter::start(&cluster);
+    let (cutter, began) = (Cutter::start(&cluster), Instant::now());
     for server in &cluster.servers {
         server.logged("the database announces no changes").await;
     }
@@ -191,7 +191,8 @@ async fn changes_that_nobody_is_told_of_count_soon() {
     eventually("every server listens again", async || (cluster.listeners() == 3).then_some(())).await;
     let log = cluster.servers[0].log();
     let complaints = log.matches("the database announces no changes").count();
-    assert!(complaints < 100, "a line for every try");
+    let most = 10 + began.elapsed().as_secs() as usize;
+    assert!(complaints < most, "{complaints} lines in {:?}", began.elapsed());
 }
 
 /// What ends somebody's right to an answer.

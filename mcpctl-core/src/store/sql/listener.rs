@@ -6,7 +6,7 @@ use diesel_async::{AsyncPgConnection, SimpleAsyncConnection as _};
 use futures_core::Stream as _;
 use tokio::{
     sync::watch,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
@@ -26,7 +26,7 @@ const CALL: &str = "NOTIFY mcpctl_changes";
 /// When nothing was heard for so long, it is tried whether anything would be.
 const SILENCE: Duration = Duration::from_secs(10);
 
-/// How long to wait before listening is tried again: first, and at most.
+/// How long to wait before listening is tried again: first, and at most, when it keeps ending at once.
 const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
 
 /// Tells what is announced, until nobody wants to know. Whatever happens to the connection, another one is made.
@@ -41,11 +41,14 @@ async fn listen_for_ever(server: &Server, tell: &watch::Sender<Announced>) {
     let [first, longest] = PAUSES;
     let mut pause = first;
     loop {
+        let began = Instant::now();
         let Err(error) = hear(server, tell).await;
+        if began.elapsed() > longest {
+            pause = first;
+        }
         if tell.send_replace(Announced::Nothing) == Announced::Nothing {
             tracing::debug!(error = error.chain(), "the database still announces no changes");
         } else {
-            pause = first;
             tracing::warn!(error = error.chain(), "the database announces no changes; asking it more often");
         }
         sleep(pause).await;
