@@ -87,6 +87,13 @@ impl Postgres {
         run(Command::new(self.binaries.join("psql")).args(["-X", "-q", "-A", "-t", "-d", &url, "-c", sql]))
     }
 
+    /// Begins to run SQL in a database, in a process of its own.
+    pub fn start_sql(&self, database: &str, sql: &str) -> Child {
+        let mut command = Command::new(self.binaries.join("psql"));
+        command.args(["-X", "-q", "-d", &self.url(database), "-c", sql]).stdin(Stdio::null());
+        command.spawn().expect("psql")
+    }
+
     /// Stops the server as an operator would: open transactions are rolled back.
     pub fn stop(&self) {
         if let Some(mut server) = self.server.lock().unwrap().take() {

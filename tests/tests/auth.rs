@@ -98,7 +98,7 @@ async fn a_login_gives_a_token_that_a_logout_ends() {
 }
 
 /// Puts a session that ends at `end` (from now) into a server's stopped database.
-async fn plant_session(server: &Server, user: &str, token: &str, ends_in: SignedDuration) {
+pub(super) async fn plant_session(server: &Server, user: &str, token: &str, ends_in: SignedDuration) {
     let file = server.data_dir().join("mcpctl.db");
     let store = SqlStore::open(&format!("sqlite://{}", file.display())).await.unwrap();
     let (user_id, token, now) = (Id::parse(user).unwrap(), TokenHash::of(token), now());

@@ -19,6 +19,7 @@ mod inference;
 mod input;
 mod journey;
 mod lifecycle;
+mod logins;
 mod metrics;
 mod overload;
 mod references;

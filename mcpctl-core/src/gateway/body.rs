@@ -34,7 +34,8 @@ where
     tokio::time::timeout(patience, reading).await.unwrap_or(Err(BodyFault::TooSlow))
 }
 
-async fn read<B>(body: B, limit: usize) -> Result<Bytes, BodyFault<B::Error>>
+/// The same in whatever time it takes.
+pub(super) async fn read<B>(body: B, limit: usize) -> Result<Bytes, BodyFault<B::Error>>
 where
     B: Body<Data = Bytes>,
 {

@@ -270,6 +270,11 @@ fn base_headers(llm: &LlmEntry, adapter: Adapter) -> HeaderMap {
     headers
 }
 
+/// The provider could not be reached, or did not answer as it should.
+pub(super) fn provider_error(destination: &Destination, why: &str) -> Error {
+    Error::new(ErrorKind::Provider, format!("llm `{}`: {why}", destination.llm.name))
+}
+
 /// Why an Llm of type `gemini-cli` cannot be called.
 pub(super) fn no_program(llm: &LlmEntry) -> Error {
     let message = format!(

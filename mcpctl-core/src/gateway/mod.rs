@@ -16,6 +16,7 @@ mod metrics;
 mod pipeline;
 mod redact;
 mod relay;
+mod revocation;
 mod span;
 mod transport;
 

@@ -1,6 +1,7 @@
 //! One call, step by step.
 
 use std::{
+    pin::pin,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
@@ -10,17 +11,17 @@ use bytes::Bytes;
 use foldhash::HashMap;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use jiff::Timestamp;
-use tokio::time::timeout;
 
 use super::{
     account::Account,
     admission::{Admission, Places},
     answer::Answer,
-    body::{BodyFault, read_whole},
-    destination::{CallerHeaders, Destination, no_program},
+    body::{BodyFault, read, read_whole},
+    destination::{CallerHeaders, Destination, no_program, provider_error},
     meters::Meters,
     metrics,
     relay::Relay,
+    revocation::Caller,
     span::{CallSpan, Propagate, TRACEPARENT},
     transport::{Fault, FaultKind, GeminiProgram, ProviderBody, Transport, describe},
 };
@@ -199,8 +200,10 @@ impl Gateway {
                 return Err(error);
             }
         };
-        // 4. The call itself.
-        let (outcome, receipt) = match self.send(&llm, api, request, &headers, &mut account, &places).await {
+        // 4. The call itself, for as long as the caller may make it.
+        let caller = Caller { registry, who, llm: &llm };
+        let (outcome, receipt) = match self.send(caller, api, request, &headers, &mut account, &places).await
+        {
             Ok(Called::Whole { answer, bytes }) => {
                 account.sent(bytes);
                 let receipt = account.finish(answer.status);
@@ -210,7 +213,7 @@ impl Gateway {
                 let receipt = account.fail(answer.status, &why);
                 (Ok(answer), receipt)
             }
-            Ok(Called::Stream(stream)) => return stream.begin(account, places).await,
+            Ok(Called::Stream(stream)) => return stream.begin(account, places, caller).await,
             Err(error) => {
                 let receipt = account.fail(status_of(&error), error.message());
                 (Err(error), receipt)
@@ -263,7 +266,7 @@ impl Gateway {
 
     async fn send(
         &self,
-        llm: &Arc<LlmEntry>,
+        caller: Caller<'_>,
         api: Api,
         request: Result<ChatRequest>,
         headers: &CallerHeaders,
@@ -271,14 +274,14 @@ impl Gateway {
         places: &Places,
     ) -> Result<Called> {
         let request = request?;
-        let destination = self.destination(llm)?;
+        let destination = self.destination(caller.llm)?;
         let codec = destination.codec(api)?;
         // The model to ask for: the Llm's own, unless the caller wants another and may have it.
         let wanted = request.model();
         let model = destination.model(wanted)?;
         account.model(model);
         // The provider's key: in memory, but for the first call.
-        let key = self.0.registry.api_key(llm).await?;
+        let key = self.0.registry.api_key(caller.llm).await?;
         let settings = destination.settings(model, Timestamp::now().as_second());
         let ProviderRequest { body, dropped, context } = codec.encode(&request, &settings)?;
         let mut outgoing = destination.request(codec, model, key.as_deref(), body, headers)?;
@@ -290,8 +293,9 @@ impl Gateway {
         if let Some(place) = places.process() {
             outgoing.extensions_mut().insert(place);
         }
-        let response = timeout(destination.timeout, destination.way.send(outgoing)).await;
-        let response = response.map_err(|_| too_slow(&destination))?;
+        let sending = pin!(destination.way.send(outgoing));
+        let response = caller.wait(destination.timeout, sending).await?;
+        let response = response.ok_or_else(|| too_slow(&destination))?;
         let response = response.map_err(|fault| no_response(&destination, fault))?;
         let mut called = match codec.streams(&request) {
             _ if !response.status().is_success() => {
@@ -299,7 +303,7 @@ impl Gateway {
                 Box::pin(refused(&destination, codec, response, key.as_deref())).await
             }
             true => stream(&destination, codec, response, context)?,
-            false => whole(&destination, codec, response, &context, account).await?,
+            false => whole(&destination, codec, response, &context, account, caller).await?,
         };
         called.report(&dropped);
         Ok(called)
@@ -366,11 +370,10 @@ impl Called {
 
 impl Stream {
     /// Waits for the first bytes: until then, a failure is an HTTP error.
-    async fn begin(self, account: Account, places: Places) -> Result<Answer> {
+    async fn begin(self, account: Account, places: Places, caller: Caller<'_>) -> Result<Answer> {
         let (decoder, destination) = (self.codec.stream(self.context), self.destination.clone());
-        let mut relay = Relay::new(self.provider, decoder, account, destination, places);
-        if let Err(why) = relay.first().await {
-            let error = provider_error(&self.destination, &why);
+        let mut relay = Relay::new(self.provider, decoder, account, destination, places, caller.keep());
+        if let Err(error) = relay.first().await {
             relay.fail(status_of(&error), error.message()).kept().await?;
             return Err(error);
         }
@@ -408,11 +411,13 @@ async fn whole(
     response: Response<ProviderBody>,
     context: &DecodeContext,
     account: &mut Account,
+    caller: Caller<'_>,
 ) -> Result<Called> {
     check_encoding(destination, &response)?;
     let status = response.status();
-    let read = read_whole(response.into_body(), MAX_ANSWER, destination.timeout).await;
-    let body = read.map_err(|fault| match fault {
+    let reading = pin!(read(response.into_body(), MAX_ANSWER));
+    let body = caller.wait_if_needed(destination.timeout, reading).await?.unwrap_or(Err(BodyFault::TooSlow));
+    let body = body.map_err(|fault| match fault {
         BodyFault::TooSlow => too_slow(destination),
         BodyFault::Broken(fault) if fault.is_late() => too_slow(destination),
         BodyFault::TooLong => {
@@ -480,10 +485,6 @@ fn no_response(destination: &Destination, fault: Fault) -> Error {
         FaultKind::Late => return too_slow(destination),
     };
     provider_error(destination, &format!("{doing}: {}", fault.what))
-}
-
-fn provider_error(destination: &Destination, why: &str) -> Error {
-    Error::new(ErrorKind::Provider, format!("llm `{}`: {why}", destination.llm.name))
 }
 
 fn status_of(error: &Error) -> StatusCode {

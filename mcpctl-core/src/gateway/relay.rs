@@ -16,10 +16,15 @@ use tokio::time::{Instant, Sleep};
 use super::{
     account::Account,
     admission::Places,
-    destination::Destination,
+    destination::{Destination, provider_error},
+    revocation::Watched,
     transport::{ProviderBody, describe},
 };
-use crate::{adapter::StreamDecoder, audit::Receipt, error::Result};
+use crate::{
+    adapter::{StreamDecoder, anthropic_error_type},
+    audit::Receipt,
+    error::{Error, Result},
+};
 
 /// Pieces that are there already are joined up to this many bytes: decoding and sending cost by the piece.
 const JOINED: usize = 16 * 1024;
@@ -38,10 +43,14 @@ pub(super) struct Relay {
     account: Account,
     /// In strict mode, at the end: whether the event is kept.
     kept: Option<Pin<Box<dyn Future<Output = Result<()>> + Send>>>,
-    /// Fires when the provider has been silent for too long. It is set anew when it fires, not at every read.
+    /// Fires when the provider has been silent for too long, and when it is time to look at the caller. It is set
+    /// anew when it fires, not at every read.
     idle: Pin<Box<Sleep>>,
     last_read: Instant,
     destination: Arc<Destination>,
+    caller: Watched,
+    /// How the audit trail is told that this ended: an answer that began was a success, but for a revocation.
+    status: StatusCode,
     _places: Places,
 }
 
@@ -52,7 +61,10 @@ impl Relay {
         account: Account,
         destination: Arc<Destination>,
         places: Places,
+        caller: Watched,
     ) -> Self {
+        let last_read = Instant::now();
+        let first_look = caller.due().min(last_read + destination.timeout);
         Self {
             provider: Some(provider),
             met: None,
@@ -61,16 +73,18 @@ impl Relay {
             decoded: Vec::new(),
             account,
             kept: None,
-            idle: Box::pin(tokio::time::sleep(destination.timeout)),
-            last_read: Instant::now(),
+            idle: Box::pin(tokio::time::sleep_until(first_look)),
+            last_read,
             destination,
+            caller,
+            status: StatusCode::OK,
             _places: places,
         }
     }
 
     /// Waits for something to send, so that a failure before the first byte can still be a status. Once this
     /// returns `Ok`, the answer has begun, or is whole.
-    pub(super) async fn first(&mut self) -> Result<(), String> {
+    pub(super) async fn first(&mut self) -> Result<()> {
         loop {
             if !self.ready.is_empty() {
                 return Ok(());
@@ -79,9 +93,11 @@ impl Relay {
             match read {
                 Read::Bytes(bytes) => self.take(bytes),
                 Read::End => {
-                    return Err("the provider closed the connection before its answer began".to_owned());
+                    let why = "the provider closed the connection before its answer began";
+                    return Err(provider_error(&self.destination, why));
                 }
-                Read::Broken(why) => return Err(why),
+                Read::Broken(why) => return Err(provider_error(&self.destination, &why)),
+                Read::Revoked(error) => return Err(error),
             }
         }
     }
@@ -103,7 +119,7 @@ impl Relay {
                 return Poll::Ready(Some(bytes));
             }
             if self.provider.is_none() {
-                drop(self.account.finish(StatusCode::OK));
+                drop(self.account.finish(self.status));
                 return Poll::Ready(None);
             }
             match ready!(self.poll_read(cx)) {
@@ -117,6 +133,14 @@ impl Relay {
                     self.decoder.fail(&message, "provider_error", &mut self.decoded);
                     self.end();
                 }
+                Read::Revoked(error) => {
+                    // Whatever the provider has said since is not waited for.
+                    self.provider = None;
+                    let status = error.kind().status();
+                    self.status = StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN);
+                    self.decoder.fail(error.message(), anthropic_error_type(status), &mut self.decoded);
+                    self.end();
+                }
             }
         }
     }
@@ -128,7 +152,7 @@ impl Relay {
             if let Some(last) = self.ready.front() {
                 self.account.sent(last.len());
             }
-            self.kept = Some(Box::pin(self.account.finish(StatusCode::OK).kept()));
+            self.kept = Some(Box::pin(self.account.finish(self.status).kept()));
         }
         let Some(kept) = &mut self.kept else { return Poll::Ready(()) };
         let outcome = ready!(kept.as_mut().poll(cx));
@@ -172,6 +196,10 @@ impl Relay {
             Read::Bytes(first) => first,
             end => return Poll::Ready(end),
         };
+        // A provider that is never silent gives the timer no chance.
+        if let Some(error) = self.caller.revoked(self.last_read) {
+            return Poll::Ready(Read::Revoked(error));
+        }
         let mut joined = BytesMut::new();
         while first.len().max(joined.len()) < JOINED {
             match self.poll_piece(cx) {
@@ -218,12 +246,15 @@ impl Relay {
     /// The caller may have read nothing for long, and the provider with it: only silence counts.
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<Read> {
         while self.idle.as_mut().poll(cx).is_ready() {
-            let deadline = self.last_read + self.destination.timeout;
-            if Instant::now() >= deadline {
+            let (now, deadline) = (Instant::now(), self.last_read + self.destination.timeout);
+            if let Some(error) = self.caller.revoked(now) {
+                return Poll::Ready(Read::Revoked(error));
+            }
+            if now >= deadline {
                 let seconds = self.destination.timeout.as_secs_f64();
                 return Poll::Ready(Read::Broken(format!("the provider was silent for {seconds} seconds")));
             }
-            self.idle.as_mut().reset(deadline);
+            self.idle.as_mut().reset(deadline.min(self.caller.due()));
         }
         Poll::Pending
     }
@@ -243,4 +274,6 @@ enum Read {
     Bytes(Bytes),
     End,
     Broken(String),
+    /// The caller may not go on.
+    Revoked(Error),
 }

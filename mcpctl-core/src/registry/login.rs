@@ -3,13 +3,13 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-use super::{Registry, draft::change_event, query::missing};
+use super::{LlmEntry, Registry, draft::change_event, open::Inner, query::missing};
 use crate::{
     auth::{ApiToken, Principal, new_token},
     error::{Error, ErrorKind, Result},
-    rbac::{Operation, Permission},
+    rbac::{Action, Operation, Permission, Rights},
     resource::{
-        Actor, AuditEvent, EventDetail, Impersonation, Login, NameRule, Object, Session, Spec, TokenHash,
+        Actor, AuditEvent, EventDetail, Id, Impersonation, Login, NameRule, Object, Session, Spec, TokenHash,
         UserSpec, kinds, now, tidied,
     },
     secret::SecretValue,
@@ -70,27 +70,22 @@ impl Registry {
                 EventDetail::Login(Login { email: email.to_owned(), result: result.to_owned(), count: None }),
             )
         };
-        if let Err(limited) = self.inner.limiter.check(&account, origin.address) {
-            if let Some(account) = self.inner.untold.note(&account) {
-                self.audit().record(record("limited", &account, None)).await?;
+        let user = match self.owner(&email, password, origin.address).await {
+            Err(error) if error.kind() == ErrorKind::RateLimited => {
+                if let Some(account) = self.inner.untold.note(&account) {
+                    self.audit().record(record("limited", &account, None)).await?;
+                }
+                return Err(error);
             }
-            return Err(limited);
-        }
-        let user = self.inner.store.find(kinds::USERS, &email).await?;
-        let hash = match &user {
-            Some(user) => user.typed::<UserSpec>()?.password_hash,
-            None => None,
+            user => user?,
         };
-        let fits = self.inner.passwords.verify(password, hash).await?;
-        let Some(user) = user.filter(|_| fits) else {
-            self.inner.limiter.failed(&account, origin.address);
+        let Some(user) = user else {
             self.audit().record(record("refused", &account, None)).await?;
             return Err(Error::new(
                 ErrorKind::Unauthenticated,
                 "the e-mail address or the password is wrong",
             ));
         };
-        self.inner.limiter.succeeded(&account);
         let token = new_token(SESSION_PREFIX);
         let created_at = now();
         let lifetime = SignedDuration::try_from(self.inner.session_lifetime).map_err(Error::internal)?;
@@ -117,6 +112,29 @@ impl Registry {
         }
     }
 
+    /// The account that has this password; `None`, after the same time, when there is none.
+    pub(super) async fn owner(
+        &self,
+        email: &str,
+        password: SecretValue,
+        address: &str,
+    ) -> Result<Option<Object>> {
+        let Inner { limiter, passwords, store, .. } = &*self.inner;
+        limiter.check(email, address)?;
+        let user = store.find(kinds::USERS, email).await?;
+        let hash = match &user {
+            Some(user) => user.typed::<UserSpec>()?.password_hash,
+            None => None,
+        };
+        let turn = passwords.turn().await?;
+        limiter.begin(email, address)?;
+        let fits = passwords.verify_in(turn, password, hash).await?;
+        if fits {
+            limiter.succeeded(email, address);
+        }
+        Ok(user.filter(|_| fits))
+    }
+
     /// Ends the session of `who`. Its token is worth nothing from now on.
     ///
     /// # Errors
@@ -135,8 +153,35 @@ impl Registry {
     /// that revocations may have been missed.
     pub fn authenticate(&self, token: &str, request_id: Option<&str>) -> Result<Principal> {
         self.check_fresh()?;
+        self.known(TokenHash::of(token), request_id)
+    }
+
+    /// Whether `who` could begin to run `llm` now: its session may have ended since it was let in, its permission
+    /// may be gone, or the Llm. For calls under way, which go on with what is known while the store is away.
+    ///
+    /// # Errors
+    ///
+    /// Unauthenticated; forbidden; not found.
+    pub fn still_valid(&self, who: &Principal, llm: &LlmEntry) -> Result<()> {
+        let known = who.token.map(|token| self.known(token, None)).transpose()?;
+        let rights = match (&known, &who.user_id) {
+            (Some(known), Some(user)) if who.impersonator.is_some() => self.acting_rights(known, user)?,
+            (Some(known), _) => known.rights.clone(),
+            (None, _) => who.rights.clone(),
+        };
+        if !rights.allow_on(Action::Run, kinds::LLMS, &llm.name, Some(&llm.id)) {
+            let message = format!("missing permission `run:llms:{}`", llm.name);
+            return Err(Error::new(ErrorKind::Forbidden, message));
+        }
+        match self.snapshot().shelf(kinds::LLMS).get(&llm.id) {
+            Some(_) => Ok(()),
+            None => Err(Error::not_found(format!("no llm named `{}`", llm.name))),
+        }
+    }
+
+    fn known(&self, token: TokenHash, request_id: Option<&str>) -> Result<Principal> {
         let snapshot = self.snapshot();
-        let (token, now) = (TokenHash::of(token), Timestamp::now());
+        let now = Timestamp::now();
         let bearer = snapshot.bearer(token, now).ok_or_else(unauthenticated)?;
         let api_token = bearer.token.map(|entry| {
             entry.used(now);
@@ -176,6 +221,18 @@ impl Registry {
         let event = EventDetail::Impersonation(Impersonation { request: request.to_owned() });
         self.audit().record(AuditEvent::new(acting.actor(), event)).await?;
         Ok(acting)
+    }
+
+    /// What `user` may do, for `known`, who acts for them: if that still may be.
+    fn acting_rights(&self, known: &Principal, user: &Id) -> Result<Rights> {
+        let may_act = known.rights.decide(&Permission::Operation(Operation::Impersonate)).allowed();
+        let snapshot = self.snapshot();
+        let theirs = snapshot.policy().grants(user);
+        let is_there = snapshot.shelf(kinds::USERS).get(user).is_some();
+        if may_act && is_there && known.rights.first_not_covered(&theirs).is_none() {
+            return Ok(theirs.into());
+        }
+        Err(Error::new(ErrorKind::Forbidden, "missing permission `impersonate`"))
     }
 
     /// The user behind a principal; `None` for the embedding program.

@@ -10,7 +10,10 @@ use std::{
 
 use arc_swap::ArcSwap;
 use serde_json::json;
-use tokio::{sync::Mutex, task::spawn_blocking};
+use tokio::{
+    sync::{Mutex, watch},
+    task::spawn_blocking,
+};
 
 use super::{
     Snapshot,
@@ -25,7 +28,7 @@ use crate::{
     rbac::Grants,
     resource::{Object, kinds},
     secret::{Keyring, MasterKey, PlaintextBackend},
-    store::{Condition, Measured, Outcome, Storage, StoreMeters, Txn, Write},
+    store::{Announced, Condition, Measured, Outcome, Storage, StoreMeters, Txn, Write},
 };
 
 /// The control plane. Clones share one.
@@ -80,6 +83,9 @@ pub struct RegistryBuilder {
 
 /// A look at the store may be late on a busy machine; that alone is not the store's absence.
 const POLL_TOLERANCE: Duration = Duration::from_secs(5);
+
+/// A store that announces its commits is looked at so many times less often.
+const RARELY: u32 = 4;
 
 /// The key under which a known value is sealed, to tell whether the master key fits.
 const KEY_CHECK: &str = "master-key-check";
@@ -143,7 +149,8 @@ impl RegistryBuilder {
         self
     }
 
-    /// How often to look for changes that others made to the store. The default is 250 milliseconds.
+    /// How often to look for changes that others made to the store. The default is 250 milliseconds. While the
+    /// store announces its commits, they are looked for when it does, and besides a quarter as often.
     #[must_use]
     pub fn poll_interval(mut self, interval: Duration) -> Self {
         self.poll_interval = interval;
@@ -200,7 +207,8 @@ impl RegistryBuilder {
         let registry = Registry { inner };
         drop(registry.resolve_keys_ahead());
         tokio::spawn(keep_uses(Arc::downgrade(&registry.inner)));
-        tokio::spawn(follow(Arc::downgrade(&registry.inner), self.poll_interval));
+        let announcements = registry.inner.store.announcements();
+        tokio::spawn(follow(Arc::downgrade(&registry.inner), self.poll_interval, announcements));
         tokio::spawn(limited::tell(Arc::downgrade(&registry.inner)));
         Ok(registry)
     }
@@ -325,12 +333,23 @@ fn millis(duration: Duration) -> u64 {
 }
 
 /// Refreshes until the registry is dropped, and says when the store goes and comes back.
-async fn follow(registry: Weak<Inner>, interval: Duration) {
+async fn follow(
+    registry: Weak<Inner>,
+    interval: Duration,
+    mut announcements: Option<watch::Receiver<Announced>>,
+) {
+    let mut away = false;
     loop {
-        tokio::time::sleep(interval).await;
+        let announced = announcements.as_ref().map_or(Announced::Nothing, |now| *now.borrow());
+        let rarely = announced != Announced::Nothing && !away;
+        tokio::select! {
+            () = heard(&mut announcements) => {}
+            () = tokio::time::sleep(interval * if rarely { RARELY } else { 1 }) => {}
+        }
         let Some(inner) = registry.upgrade() else { return };
         let registry = Registry { inner };
         let looked = registry.refresh().await;
+        away = looked.is_err();
         if looked.is_err() {
             registry.inner.meters.poll_failures.fetch_add(1, Ordering::Relaxed);
         }
@@ -342,6 +361,18 @@ async fn follow(registry: Weak<Inner>, interval: Duration) {
             }
             Ok(()) | Err(_) => {}
         }
+    }
+}
+
+/// Waits until the store announces something, or stops doing so, or begins anew; for ever, when it never will.
+async fn heard(announcements: &mut Option<watch::Receiver<Announced>>) {
+    if let Some(receiver) = announcements
+        && receiver.changed().await.is_err()
+    {
+        *announcements = None;
+    }
+    if announcements.is_none() {
+        std::future::pending().await
     }
 }
 

@@ -6,7 +6,7 @@ use super::{LoggedIn, Origin, Registry};
 use crate::{
     auth::Principal,
     error::{Error, ErrorKind, Result},
-    resource::{UserSpec, kinds},
+    resource::kinds,
     secret::SecretValue,
 };
 
@@ -29,14 +29,9 @@ impl Registry {
         let user = self.user_of(who).filter(|user| who.is_in_person(&user.id));
         let user =
             user.ok_or_else(|| forbidden("only users themselves may change their password: log in"))?;
-        self.inner.limiter.check(&user.name, origin.address)?;
-        let user = self.inner.store.get(kinds::USERS, &user.id).await?;
-        let user = user.ok_or_else(|| Error::not_found("the account is gone"))?;
-        let hash = user.typed::<UserSpec>()?.password_hash;
-        if !self.inner.passwords.verify(current, hash).await? {
-            self.inner.limiter.failed(&user.name, origin.address);
-            return Err(forbidden("the current password is wrong"));
-        }
+        let owner =
+            self.owner(&user.name, current, origin.address).await?.filter(|owner| owner.id == user.id);
+        let user = owner.ok_or_else(|| forbidden("the current password is wrong"))?;
         let body = json!({"password": new.expose()});
         let reading = kinds::USERS.read_put(&user, body.as_object().cloned().unwrap_or_default())?;
         let draft = self.draft(who, kinds::USERS, Some(&user), &user.name, reading).await?;

@@ -2,8 +2,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use tokio::sync::watch;
 
-use super::{Changes, EventQuery, EventStore, Outcome, SessionStore, Storage, Store, Txn, ValueStore};
+use super::{
+    Announced, Changes, EventQuery, EventStore, Outcome, SessionStore, Storage, Store, Txn, ValueStore,
+};
 use crate::{
     error::{Error, Result},
     meter::Operation,
@@ -109,6 +112,10 @@ impl Store for Measured {
             Ok(outcome)
         };
         self.meters.commit.measure(to_the_end(commit)).await
+    }
+
+    fn announcements(&self) -> Option<watch::Receiver<Announced>> {
+        self.store.announcements()
     }
 }
 

@@ -7,10 +7,11 @@ use std::{
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use tokio::sync::watch;
 
 use super::{
-    Changes, Condition, EventQuery, EventStore, ObjectChange, Outcome, SessionChange, SessionStore, Store,
-    Txn, ValueStore, Write,
+    Announced, Changes, Condition, EventQuery, EventStore, ObjectChange, Outcome, SessionChange,
+    SessionStore, Store, Txn, ValueStore, Write,
 };
 use crate::{
     error::Result,
@@ -21,6 +22,7 @@ use crate::{
 #[derive(Default)]
 pub struct MemoryStore {
     state: Mutex<State>,
+    announced: watch::Sender<Announced>,
 }
 
 #[derive(Default)]
@@ -98,7 +100,13 @@ impl Store for MemoryStore {
             state.write(write);
         }
         state.append(&txn.events);
+        self.announced.send_replace(Announced::UpTo(state.revision));
         Ok(Outcome::Committed(state.revision))
+    }
+
+    fn announcements(&self) -> Option<watch::Receiver<Announced>> {
+        self.announced.send_replace(Announced::UpTo(self.state().revision));
+        Some(self.announced.subscribe())
     }
 }
 

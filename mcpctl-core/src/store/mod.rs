@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use tokio::sync::watch;
 
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 use event_query::event_user;
@@ -64,6 +65,26 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// Once this returns [`Outcome::Committed`], the change survives the end of the process.
     async fn commit(&self, txn: Txn) -> Result<Outcome>;
+
+    /// Tells of commits as they happen, whoever made them. `None`, which is the default, says that this store has
+    /// to be asked. Whoever follows a store asks it all the same, only less often while commits are announced.
+    ///
+    /// Must be called in a tokio runtime. The store listens until the receiver is dropped.
+    fn announcements(&self) -> Option<watch::Receiver<Announced>> {
+        None
+    }
+}
+
+/// What a store says of its commits; see [`Store::announcements`].
+///
+/// Whenever it changes, there may be something new. A receiver that is slow sees the last of several changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Announced {
+    /// Nothing, for now: the store has to be asked.
+    #[default]
+    Nothing,
+    /// Every commit, from when this was first said, up to this revision; 0 when there was none yet.
+    UpTo(Revision),
 }
 
 /// Keeps encrypted values, by key. They are written with [`Write::PutValue`].

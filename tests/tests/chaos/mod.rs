@@ -7,6 +7,7 @@ mod disk;
 mod leaving;
 mod light;
 mod outage;
+mod revocation;
 mod shutdown;
 mod soak;
 mod steps;

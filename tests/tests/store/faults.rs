@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use mcpctl_core::{
     Error, ErrorKind,
-    store::{SqlStore, Store},
+    store::{Announced, SqlStore, Store},
 };
-use tests::postgres::Postgres;
+use tests::{postgres::Postgres, within};
 
 use super::{create, creation, names};
 
@@ -49,6 +49,46 @@ async fn a_server_that_hangs_is_unavailable_until_it_goes_on() {
     create(&store, "c").await;
     let names = names(&store).await;
     assert!(names == ["a", "c"] || names == ["a", "b", "c"], "{names:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn announcements_come_back_whatever_happens() {
+    let Some(postgres) = Postgres::start() else { return };
+    let store = SqlStore::open(&postgres.create_database()).await.unwrap();
+    let mut heard = store.announcements().unwrap();
+    let mut next = async |what: &str, wanted: Announced| {
+        let wait = heard.wait_for(|now| match (now, wanted) {
+            (Announced::UpTo(now), Announced::UpTo(least)) => *now >= least,
+            (now, wanted) => *now == wanted,
+        });
+        within(Duration::from_secs(20), what, wait).await.unwrap();
+    };
+    next("listening", Announced::UpTo(0)).await;
+    for name in ["stopped", "killed", "cut", "cut again"] {
+        match name {
+            "stopped" => postgres.stop(),
+            "killed" => postgres.kill9(),
+            _ => cut(&postgres),
+        }
+        next(name, Announced::Nothing).await;
+        if !name.starts_with("cut") {
+            postgres.start_again();
+        }
+        next(&format!("listening after: {name}"), Announced::UpTo(0)).await;
+        create(&store, &name.replace(' ', "-")).await;
+        next(&format!("a commit after: {name}"), Announced::UpTo(store.revision().await.unwrap())).await;
+    }
+    postgres.freeze();
+    postgres.thaw();
+    create(&store, "thawed").await;
+    next("a commit after a thaw", Announced::UpTo(store.revision().await.unwrap())).await;
+}
+
+/// Ends the connection that listens.
+fn cut(postgres: &Postgres) {
+    let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+               WHERE application_name = 'mcpctl listener'";
+    assert!(postgres.sql("postgres", sql).contains('t'), "nobody listens");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use super::{Changes, Condition, ObjectChange, Outcome, SessionChange, Storage, Txn, Write};
 use crate::resource::{Id, Object, Revision, Session, Spec, TokenHash, kinds, now};
 
+pub mod announcements;
 pub mod changes;
 pub mod concurrency;
 pub mod events;
@@ -94,6 +95,10 @@ properties! {
         tell_of_every_object_once_as_it_is_now,
         tell_of_deletions,
         tell_of_sessions,
+    }
+    announcements {
+        follow_every_commit,
+        end_with_their_receiver,
     }
     concurrency {
         one_writer_of_a_version_wins,

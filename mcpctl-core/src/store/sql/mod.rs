@@ -4,6 +4,8 @@
 //! what a connection and a transaction are. Everything runs on threads that may block; see `pool.rs` for why.
 
 mod fault;
+#[cfg(feature = "postgres")]
+mod listener;
 mod migrate;
 mod pool;
 #[cfg(feature = "postgres")]

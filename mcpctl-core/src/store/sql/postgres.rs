@@ -3,19 +3,29 @@
 use std::sync::Arc;
 
 use diesel::{
-    connection::SimpleConnection, dsl::sql, pg::Pg, prelude::*, result::QueryResult, sql_types::Bool,
+    connection::SimpleConnection,
+    dsl::sql,
+    pg::Pg,
+    prelude::*,
+    result::QueryResult,
+    sql_types::{Bool, Text},
 };
 use diesel_async::{AsyncPgConnection, async_connection_wrapper::AsyncConnectionWrapper};
-use tokio::{runtime::Handle, time::timeout};
+use tokio::{runtime::Handle, sync::watch, time::timeout};
 
 use super::{
     fault::{Fault, unavailable},
+    listener::{self, CHANNEL},
     migrate::migrate,
     pool::{Connector, PATIENCE, Pool},
     rows::EventRow,
     schema::audit_events,
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    resource::Revision,
+    store::Announced,
+};
 
 #[cfg_attr(
     feature = "sqlite",
@@ -30,7 +40,10 @@ pub(super) mod queries;
 pub(super) type Conn = AsyncConnectionWrapper<AsyncPgConnection>;
 type Db = Pg;
 
-const CONNECTIONS: usize = 8;
+/// Connections that read, and as many that write, so that slow reads cannot keep writes waiting.
+const CONNECTIONS: usize = 4;
+/// Connections that look for changes: slow reads must not keep a revocation waiting either.
+const LOOKERS: usize = 2;
 
 /// Rows of one insert: a trip to the server for so many.
 const ROWS: usize = 128;
@@ -56,7 +69,9 @@ const PARAMETERS: [(&str, &str); 4] = [
 /// A database on a server.
 pub(super) struct Database {
     pub(super) read: Pool<Server>,
+    pub(super) look: Pool<Server>,
     pub(super) write: Pool<Server>,
+    server: Arc<Server>,
 }
 
 /// Where the database is.
@@ -75,9 +90,15 @@ impl Database {
         let migrated = migrate(&mut conn);
         conn.batch_execute(AFTER_MIGRATIONS).map_err(away)?;
         migrated?;
-        // Half for each, so that slow reads cannot keep writes waiting.
-        let pool = || Pool::new(Arc::clone(&server), CONNECTIONS / 2);
-        Ok(Self { read: pool(), write: pool() })
+        let pool = |size| Pool::new(Arc::clone(&server), size);
+        Ok(Self { read: pool(CONNECTIONS), look: pool(LOOKERS), write: pool(CONNECTIONS), server })
+    }
+
+    /// Listens for commits on a connection of its own, for as long as somebody has the receiver.
+    pub(super) fn announcements(&self) -> watch::Receiver<Announced> {
+        let (tell, announced) = watch::channel(Announced::Nothing);
+        tokio::spawn(listener::listen(Arc::clone(&self.server), tell));
+        announced
     }
 }
 
@@ -95,11 +116,14 @@ impl Server {
 
     fn establish(&self) -> Result<Conn> {
         let runtime = Handle::try_current().map_err(Error::internal)?;
-        match runtime.block_on(async {
-            timeout(PATIENCE, <AsyncPgConnection as diesel_async::AsyncConnection>::establish(&self.url))
-                .await
-        }) {
-            Ok(Ok(conn)) => Ok(conn.into()),
+        runtime.block_on(self.establish_async()).map(Conn::from)
+    }
+
+    /// A connection without limits, in bounded time.
+    pub(super) async fn establish_async(&self) -> Result<AsyncPgConnection> {
+        let establishing = <AsyncPgConnection as diesel_async::AsyncConnection>::establish(&self.url);
+        match timeout(PATIENCE, establishing).await {
+            Ok(Ok(conn)) => Ok(conn),
             Ok(Err(error)) => Err(unavailable().caused_by(error)),
             Err(_) => Err(unavailable().caused_by("the database server does not answer")),
         }
@@ -142,6 +166,12 @@ fn snapshot_transaction<T>(
 /// number is `forget` in ASCII.
 fn may_forget(conn: &mut Conn) -> QueryResult<bool> {
     diesel::select(sql::<Bool>("pg_try_advisory_xact_lock(112628846781812)")).get_result(conn)
+}
+
+/// Tells every listener, once the transaction has happened.
+fn announce(conn: &mut Conn, revision: Revision) -> QueryResult<()> {
+    let notify = diesel::sql_query("SELECT pg_notify($1, $2)");
+    notify.bind::<Text, _>(CHANNEL).bind::<Text, _>(revision.to_string()).execute(conn).map(drop)
 }
 
 fn insert_events(conn: &mut Conn, rows: &[EventRow<'_>]) -> QueryResult<()> {

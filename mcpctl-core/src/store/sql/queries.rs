@@ -8,7 +8,7 @@ use diesel::{
 };
 use jiff::Timestamp;
 
-use super::{Conn, Db, insert_events, may_forget, snapshot_transaction, write_transaction};
+use super::{Conn, Db, announce, insert_events, may_forget, snapshot_transaction, write_transaction};
 use crate::{
     resource::{AuditEvent, Id, InferenceCall, Kind, Object, Revision, Session, TokenHash},
     store::{
@@ -105,6 +105,7 @@ pub(in crate::store::sql) fn commit(conn: &mut Conn, txn: &Txn) -> Result<Outcom
             self::write(conn, write, revision)?;
         }
         append_within(conn, &txn.events)?;
+        announce(conn, revision)?;
         Ok(revision)
     });
     match result {

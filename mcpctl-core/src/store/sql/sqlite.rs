@@ -16,7 +16,10 @@ use super::{
     rows::EventRow,
     schema::audit_events,
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    resource::Revision,
+};
 
 #[path = "queries.rs"]
 pub(super) mod queries;
@@ -26,6 +29,8 @@ type Db = Sqlite;
 
 /// Connections that read at the same time.
 const READERS: usize = 4;
+/// Connections that look for changes.
+const LOOKERS: usize = 2;
 
 /// Rows of one insert.
 const ROWS: usize = 32;
@@ -37,6 +42,8 @@ const SET_UP: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRA
 /// A database file that is open.
 pub(super) struct Database {
     pub(super) read: Pool<DatabaseFile>,
+    /// Slow reads must not keep a revocation waiting.
+    pub(super) look: Pool<DatabaseFile>,
     /// SQLite has one writer at a time. Waiting for a turn here is fair; polling for its lock is not.
     pub(super) write: Pool<DatabaseFile>,
 }
@@ -55,7 +62,8 @@ impl Database {
         let file = Arc::new(DatabaseFile::open(path)?);
         let mut conn = file.connect()?;
         migrate(&mut conn).map_err(|error| error.context(format_args!("database `{}`", file.path)))?;
-        Ok(Self { read: Pool::new(Arc::clone(&file), READERS), write: Pool::new(file, 1) })
+        let pool = |size| Pool::new(Arc::clone(&file), size);
+        Ok(Self { read: pool(READERS), look: pool(LOOKERS), write: pool(1) })
     }
 }
 
@@ -180,6 +188,11 @@ fn snapshot_transaction<T>(
 /// Whether nobody else deletes events at the same time: here, nobody else can.
 fn may_forget(_: &mut Conn) -> QueryResult<bool> {
     Ok(true)
+}
+
+/// Nobody else has the file, who could be told.
+fn announce(_: &mut Conn, _: Revision) -> QueryResult<()> {
+    Ok(())
 }
 
 fn insert_events(conn: &mut Conn, rows: &[EventRow<'_>]) -> QueryResult<()> {

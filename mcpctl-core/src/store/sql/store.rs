@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use tokio::{task::spawn_blocking, time::timeout};
+use tokio::{sync::watch, task::spawn_blocking, time::timeout};
 
 #[cfg(feature = "postgres")]
 use super::postgres;
@@ -13,7 +13,7 @@ use super::sqlite;
 use crate::{
     error::{Error, Result},
     resource::{AuditEvent, Id, Kind, Object, Revision, Session, TokenHash},
-    store::{Changes, EventQuery, EventStore, Outcome, SessionStore, Store, Txn, ValueStore},
+    store::{Announced, Changes, EventQuery, EventStore, Outcome, SessionStore, Store, Txn, ValueStore},
 };
 
 /// How long opening may take, migrations included.
@@ -120,15 +120,25 @@ impl Store for SqlStore {
     }
 
     async fn revision(&self) -> Result<Revision> {
-        run!(self.read, "store.revision", queries => queries::revision)
+        run!(self.look, "store.revision", queries => queries::revision)
     }
 
     async fn changes(&self, since: Revision) -> Result<Changes> {
-        run!(self.read, "store.changes", queries => move |conn| queries::changes(conn, since))
+        run!(self.look, "store.changes", queries => move |conn| queries::changes(conn, since))
     }
 
     async fn commit(&self, txn: Txn) -> Result<Outcome> {
         run!(self.write, "store.commit", queries => move |conn| queries::commit(conn, &txn))
+    }
+
+    fn announcements(&self) -> Option<watch::Receiver<Announced>> {
+        match &self.0 {
+            // One process has the file: nobody else commits.
+            #[cfg(feature = "sqlite")]
+            Database::Sqlite(_) => None,
+            #[cfg(feature = "postgres")]
+            Database::Postgres(database) => Some(database.announcements()),
+        }
     }
 }
 
