@@ -2,7 +2,10 @@
 
 use serde_json::{Map, Value};
 
-use crate::{Result, adapter::DecodeContext};
+use crate::{
+    Result,
+    adapter::{DecodeContext, failure},
+};
 
 /// A chat completion.
 pub(super) struct Completion {
@@ -90,9 +93,10 @@ impl Completion {
         let answer: Value = context.read_object::<Map<String, Value>>(body)?.into();
         let choice = answer.get("choices").and_then(Value::as_array).and_then(|choices| choices.first());
         let Some((choice, message)) = choice.and_then(|choice| Some((choice, choice.get("message")?))) else {
-            return Err(
-                context.provider_error("the provider answered with JSON that is not a chat completion")
-            );
+            let what = "the provider answered with JSON that is not a chat completion";
+            // An error that claimed success says what is wrong.
+            let told = answer.get("error").and_then(|_| failure::message_in(&answer));
+            return Err(context.provider_error(told.as_deref().unwrap_or(what)));
         };
         let mut blocks = Vec::new();
         blocks.extend(reasoning(message).map(|text| Block::Thinking(text.to_owned())));
