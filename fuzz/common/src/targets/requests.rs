@@ -156,7 +156,12 @@ fn name(name: &Value) {
 
 /// What an OpenAI-format provider would refuse, or misunderstand.
 fn chat_request(body: &[u8]) {
-    let body: Value = serde_json::from_slice(body).unwrap();
+    let body: Value = match serde_json::from_slice(body) {
+        Ok(body) => body,
+        // A tool's schema may be as deep as a request may be, and stands one level deeper than it did.
+        Err(error) if error.to_string().contains("recursion limit") => return,
+        Err(error) => panic!("no JSON: {error}"),
+    };
     assert_eq!(body["model"], "m");
     let messages = body["messages"].as_array().unwrap();
     assert!(!messages.is_empty());

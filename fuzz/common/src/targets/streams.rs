@@ -1,11 +1,14 @@
 //! Streams of each provider, for callers of each API.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use mcpctl_core::{
     adapter::{Api, Codec, DecodeContext, Summary},
     resource::LlmType,
     wire::DONE,
 };
+use serde_json::value::RawValue;
 
 use super::events::{chunks, frames, messages, responses as response_events};
 use crate::digest;
@@ -41,9 +44,13 @@ fn relayed(api: Api, ty: LlmType, input: &[u8]) -> (Vec<u8>, Summary) {
     whole
 }
 
-/// Whether the provider's stream has an event that is JSON with this in it.
-fn has_event(input: &[u8], is_it: impl Fn(&serde_json::Value) -> bool) -> bool {
-    frames(input).iter().any(|(_, data)| serde_json::from_str(data).is_ok_and(|value| is_it(&value)))
+/// Whether the provider's stream has an event of this type. Other fields may hold numbers that are too large to read.
+fn has_event(input: &[u8], ty: &str) -> bool {
+    frames(input).iter().any(|(_, data)| {
+        let fields: Option<BTreeMap<String, &RawValue>> = serde_json::from_str(data).ok();
+        let found = fields.as_ref().and_then(|fields| fields.get("type"));
+        found.is_some_and(|found| serde_json::from_str(found.get()).is_ok_and(|found: String| found == ty))
+    })
 }
 
 pub(super) fn openai_to_anthropic(input: &[u8]) {
@@ -51,7 +58,7 @@ pub(super) fn openai_to_anthropic(input: &[u8]) {
     let broken = chunks(&out);
     assert_eq!(broken, summary.error.is_some());
     // A cut-off answer never looks like a finished one.
-    assert!(broken || has_event(input, |event| event["type"] == "message_stop"));
+    assert!(broken || has_event(input, "message_stop"));
 }
 
 pub(super) fn anthropic_to_openai(input: &[u8]) {

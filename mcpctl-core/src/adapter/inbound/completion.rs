@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     Result,
-    adapter::{DecodeContext, failure},
+    adapter::{DecodeContext, Summary, failure},
 };
 
 /// A chat completion.
@@ -43,13 +43,18 @@ pub(in crate::adapter) struct Counts {
 impl Counts {
     /// Takes over what a `usage` object says; what it does not say stays.
     pub(super) fn merge(&mut self, usage: &Value) {
-        let number = |pointer: &str| usage.pointer(pointer).and_then(Value::as_u64);
-        self.prompt = number("/prompt_tokens").or(self.prompt);
-        self.completion = number("/completion_tokens").or(self.completion);
-        self.reasoning = number("/completion_tokens_details/reasoning_tokens").or(self.reasoning);
-        self.cached = number("/prompt_tokens_details/cached_tokens")
-            .or(number("/prompt_cache_hit_tokens"))
-            .or(self.cached);
+        // As accounting reads them: the caller and the audit trail are told the same.
+        let mut known = Summary {
+            prompt_tokens: self.prompt,
+            completion_tokens: self.completion,
+            cached_tokens: self.cached,
+            ..Summary::default()
+        };
+        known.read_usage(usage);
+        (self.prompt, self.completion) = (known.prompt_tokens, known.completion_tokens);
+        self.cached = known.cached_tokens;
+        let reasoning = usage.pointer("/completion_tokens_details/reasoning_tokens");
+        self.reasoning = reasoning.and_then(Value::as_u64).or(self.reasoning);
     }
 }
 
