@@ -18,10 +18,10 @@ fn encode(api: Api, ty: LlmType, input: &[u8]) -> Option<ProviderRequest> {
     let settings = Settings {
         llm_name: "l",
         model: "m",
-        max_tokens: (digest % 3 == 0).then_some(77),
-        strict: digest % 5 == 0,
-        defaults: defaults.as_object().filter(|_| digest % 2 == 0),
-        ask_usage: digest % 7 == 0,
+        max_tokens: (digest.is_multiple_of(3)).then_some(77),
+        strict: digest.is_multiple_of(5),
+        defaults: defaults.as_object().filter(|_| digest.is_multiple_of(2)),
+        ask_usage: digest.is_multiple_of(7),
         ty: Some(ty),
         ..Settings::default()
     };

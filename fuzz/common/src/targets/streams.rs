@@ -34,12 +34,12 @@ fn relay(codec: Codec, input: &[u8], step: usize, include_usage: bool) -> (Vec<u
 /// The same for any split of the bytes.
 fn relayed(api: Api, ty: LlmType, input: &[u8]) -> (Vec<u8>, Summary) {
     let (codec, digest) = (Codec::new(api, ty).unwrap(), digest(input));
-    let include_usage = digest % 2 == 0;
+    let include_usage = digest.is_multiple_of(2);
     let whole = relay(codec, input, usize::MAX, include_usage);
     for step in [1, 2 + digest % 70] {
         let split = relay(codec, input, step, include_usage);
         let shown = String::from_utf8_lossy(&split.0);
-        assert_eq!((&whole.0 == &split.0, &whole.1), (true, &split.1), "reads of {step} bytes: {shown}");
+        assert_eq!((whole.0 == split.0, &whole.1), (true, &split.1), "reads of {step} bytes: {shown}");
     }
     whole
 }
