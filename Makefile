@@ -99,6 +99,12 @@ chaos: postgres ## Break everything on purpose, at full scale; takes about 20 mi
 		$(CARGO) test --locked --release --no-fail-fast -p tests --test main -- \
 		--test-threads=1 --nocapture chaos:: connections:: crash:: audit_modes::
 
+# Quietly, beside other work.
+INPUTS ?= 10000000
+.PHONY: fuzz
+fuzz: ## Damaged input for the wire formats (INPUTS=10000000, ARGS="--target stream --seed 7": fuzz/README.md)
+	nice -n 10 $(CARGO) run --locked --release -p fuzzing --bin fuzz -- --inputs $(INPUTS) $(ARGS)
+
 # `make bench -- --quick` works too: options behind the dashes are goals to make. Those with values go into ARGS.
 BENCH := $(CARGO) run --locked --release -p benches --bin bench --
 BENCH_ARGS = $(filter --%,$(MAKECMDGOALS)) $(ARGS)

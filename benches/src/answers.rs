@@ -2,6 +2,8 @@
 
 use std::{fmt::Write as _, time::Duration};
 
+use crate::messages;
+
 /// How the stub answers. The first segment of the path says which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
@@ -13,6 +15,12 @@ pub enum Shape {
     Joined,
     /// The same stream, [`SLOW_PACE`] apart: a connection that stays open.
     Slow,
+    /// As [`Plain`](Self::Plain), in Anthropic's format.
+    Message,
+    /// As [`Each`](Self::Each), in Anthropic's format.
+    MessageEach,
+    /// As [`Joined`](Self::Joined), in Anthropic's format.
+    MessageJoined,
 }
 
 /// Events of content in a stream.
@@ -26,7 +34,15 @@ pub const SLOW_PACE: Duration = Duration::from_millis(250);
 
 impl Shape {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Plain, Self::Each, Self::Joined, Self::Slow];
+    pub const ALL: [Self; 7] = [
+        Self::Plain,
+        Self::Each,
+        Self::Joined,
+        Self::Slow,
+        Self::Message,
+        Self::MessageEach,
+        Self::MessageJoined,
+    ];
 
     /// The first segment of the path that asks for it; also the name of the Llm.
     pub const fn name(self) -> &'static str {
@@ -35,6 +51,9 @@ impl Shape {
             Self::Each => "each",
             Self::Joined => "joined",
             Self::Slow => "slow",
+            Self::Message => "message",
+            Self::MessageEach => "message-each",
+            Self::MessageJoined => "message-joined",
         }
     }
 
@@ -46,12 +65,25 @@ impl Shape {
 
     /// Whether the answer is a stream.
     pub const fn is_stream(self) -> bool {
-        !matches!(self, Self::Plain)
+        !matches!(self, Self::Plain | Self::Message)
     }
 
-    /// The answer's body, as a client must receive it.
+    /// The type of an Llm whose provider answers so.
+    pub const fn llm_type(self) -> &'static str {
+        match self {
+            Self::Plain | Self::Each | Self::Joined | Self::Slow => "openai",
+            Self::Message | Self::MessageEach | Self::MessageJoined => "anthropic",
+        }
+    }
+
+    /// The answer's body, as a client of OpenAI's API must receive it. Digits of a time may be any.
     pub fn body(self) -> Vec<u8> {
-        if self.is_stream() { events().concat() } else { whole() }
+        match self {
+            Self::Plain => whole(),
+            Self::Each | Self::Joined | Self::Slow => events().concat(),
+            Self::Message => messages::whole_translated(),
+            Self::MessageEach | Self::MessageJoined => messages::chunks(),
+        }
     }
 }
 

@@ -37,7 +37,7 @@ pub async fn answer(acceptor: TlsAcceptor, socket: TcpStream) -> Result<()> {
         let (status, kind, pieces) = match Shape::of_path(request.uri().path()) {
             Some(Shape::Plain) => (200, "application/json", plain.clone()),
             Some(Shape::Joined) => (200, "text/event-stream; charset=utf-8", joined.clone()),
-            Some(Shape::Each | Shape::Slow) | None => (404, "text/plain", Vec::new()),
+            _ => (404, "text/plain", Vec::new()),
         };
         async move {
             // The request is read to its end, as a provider does.

@@ -14,6 +14,7 @@ use crate::{
     build, load,
     scenario::{PLAIN, Scenario},
     targets::{self, Stub, Target},
+    translation,
 };
 
 /// How often the `micro` bench runs a piece whose instructions are counted.
@@ -97,6 +98,14 @@ pub fn server(stub: &Stub) -> Result<String> {
         let units = answers * units;
         let [all, hot, writer] = [all, hot, writer].map(|count| count / units);
         let _ = writeln!(text, "| {unit} | {units} | {all} | {hot} | {writer} |");
+    }
+    for pair in translation::PAIRS {
+        for (way, scenario) in pair.ways(Some(4)) {
+            let (answers, counts) = counted(&program, stub, &scenario)?;
+            let units = answers * pair.units as u64;
+            let [all, hot, writer] = counts.map(|count| count / units);
+            let _ = writeln!(text, "| {}, {way} | {units} | {all} | {hot} | {writer} |", pair.title);
+        }
     }
     Ok(text)
 }

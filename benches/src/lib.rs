@@ -12,6 +12,7 @@ pub mod instructions;
 pub mod load;
 pub mod machine;
 pub mod memory;
+pub mod messages;
 pub mod pieces;
 pub mod process;
 pub mod report;
@@ -20,6 +21,7 @@ pub mod scenario;
 pub mod stub;
 pub mod targets;
 mod tls;
+pub mod translation;
 
 /// What went wrong, in words.
 pub type Fault = Box<dyn std::error::Error + Send + Sync>;

@@ -13,12 +13,19 @@ use crate::{
     Result,
     answers::{PACE, SLOW_PACE, Shape, WRITES, events},
     http::{head_end, header},
-    http2, tls,
+    http2, messages, tls,
 };
 
 /// The writes of each answer, framed, the heads in the first of them.
 struct Answers {
     plain: Vec<u8>,
+    stream: Stream,
+    message: Vec<u8>,
+    message_stream: Stream,
+}
+
+/// A stream, event by event and in fewer writes.
+struct Stream {
     each: Vec<Vec<u8>>,
     joined: Vec<Vec<u8>>,
 }
@@ -28,15 +35,27 @@ const STREAM_HEAD: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream;
 
 impl Answers {
     fn new() -> Self {
-        let body = Shape::Plain.body();
-        let mut plain = format!(
-            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
-            body.len()
-        )
-        .into_bytes();
-        plain.extend_from_slice(&body);
+        Self {
+            plain: framed(&Shape::Plain.body()),
+            stream: Stream::new(events()),
+            message: framed(&messages::whole()),
+            message_stream: Stream::new(messages::events()),
+        }
+    }
+}
+
+fn framed(body: &[u8]) -> Vec<u8> {
+    let head = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    [head.as_bytes(), body].concat()
+}
+
+impl Stream {
+    fn new(events: Vec<Vec<u8>>) -> Self {
         // Every event is a chunk of its own, as a provider that flushes each writes it.
-        let mut each: Vec<Vec<u8>> = events()
+        let mut each: Vec<Vec<u8>> = events
             .into_iter()
             .map(|event| [format!("{:x}\r\n", event.len()).as_bytes(), &event, b"\r\n"].concat())
             .collect();
@@ -47,7 +66,7 @@ impl Answers {
             last.extend_from_slice(b"0\r\n\r\n");
         }
         let joined = each.chunks(each.len().div_ceil(WRITES)).map(<[Vec<u8>]>::concat).collect();
-        Self { plain, each, joined }
+        Self { each, joined }
     }
 }
 
@@ -141,19 +160,25 @@ async fn answer(mut socket: impl AsyncRead + AsyncWrite + Unpin, answers: &Answe
         received.drain(..end + length);
         match shape {
             Some(Shape::Plain) => socket.write_all(&answers.plain).await?,
-            Some(Shape::Each) => paced(&mut socket, &answers.each, PACE).await?,
-            Some(Shape::Slow) => paced(&mut socket, &answers.each, SLOW_PACE).await?,
-            Some(Shape::Joined) => {
-                for piece in &answers.joined {
-                    socket.write_all(piece).await?;
-                    socket.flush().await?;
-                }
-            }
+            Some(Shape::Message) => socket.write_all(&answers.message).await?,
+            Some(Shape::Each) => paced(&mut socket, &answers.stream.each, PACE).await?,
+            Some(Shape::MessageEach) => paced(&mut socket, &answers.message_stream.each, PACE).await?,
+            Some(Shape::Slow) => paced(&mut socket, &answers.stream.each, SLOW_PACE).await?,
+            Some(Shape::Joined) => at_a_time(&mut socket, &answers.stream.joined).await?,
+            Some(Shape::MessageJoined) => at_a_time(&mut socket, &answers.message_stream.joined).await?,
             None => socket.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").await?,
         }
         // TLS may hold something back until then.
         socket.flush().await?;
     }
+}
+
+async fn at_a_time(socket: &mut (impl AsyncWrite + Unpin), pieces: &[Vec<u8>]) -> Result<()> {
+    for piece in pieces {
+        socket.write_all(piece).await?;
+        socket.flush().await?;
+    }
+    Ok(())
 }
 
 async fn paced(socket: &mut (impl AsyncWrite + Unpin), pieces: &[Vec<u8>], pace: Duration) -> Result<()> {

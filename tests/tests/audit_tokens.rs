@@ -1,19 +1,28 @@
 //! The tokens of every call are in its audit event: on each route, for each provider, streamed or not, whether or
 //! not the caller asked for them.
 
+use std::os::unix::fs::symlink;
+
 use serde_json::{Value, json};
-use tests::{Api, Provider, Server, eventually};
+use tempfile::TempDir;
+use tests::{Api, Provider, Server, ServerOptions, eventually, server::binary};
 
 /// Of the prompt, of the completion, and of the prompt from a cache.
 type Tokens = [Option<u64>; 3];
 
-/// The routes, the types of Llms that have them, and the tokens of the stub's answers.
-const ROUTES: [(&str, &[&str], Tokens); 5] = [
+/// Of the stub for the gemini program, whose thinking counts as well.
+const GEMINI: Tokens = [Some(12), Some(8), Some(4)];
+
+/// The routes, the types of Llms that have them, and the tokens of the stubs' answers.
+const ROUTES: [(&str, &[&str], Tokens); 8] = [
     ("chat/completions", &["openai", "deepseek", "vllm", "ollama", "anthropic"], [Some(9), Some(5), Some(2)]),
     ("completions", &["openai", "deepseek", "vllm", "ollama"], [Some(9), Some(5), Some(2)]),
     ("embeddings", &["openai", "deepseek", "vllm", "ollama"], [Some(3), None, None]),
     ("responses", &["openai", "deepseek", "vllm", "ollama", "anthropic"], [Some(9), Some(5), Some(2)]),
     ("messages", &["openai", "deepseek", "vllm", "ollama", "anthropic"], [Some(9), Some(5), Some(2)]),
+    ("chat/completions", &["gemini-cli"], GEMINI),
+    ("responses", &["gemini-cli"], GEMINI),
+    ("messages", &["gemini-cli"], GEMINI),
 ];
 
 fn ask(api: &str, llm: &str) -> Value {
@@ -58,8 +67,14 @@ async fn event_of(admin: &Api, request: &str) -> Value {
 
 #[tokio::test]
 async fn every_route_and_provider_tells_its_tokens() {
-    let (server, provider) = (Server::start().await, Provider::start().await);
+    // The stand-in notes what it was given in the folder it is started from.
+    let (folder, provider) = (TempDir::new().unwrap(), Provider::start().await);
+    let program = folder.path().join("gemini");
+    symlink(binary("stub-gemini"), &program).unwrap();
+    let args = vec!["--gemini-program".to_owned(), program.to_string_lossy().into_owned()];
+    let server = Server::start_with(ServerOptions { args, ..ServerOptions::default() }).await;
     let admin = server.login_admin().await;
+    admin.create_llm_at("gemini-cli", "gemini-cli", "", json!({})).await;
     for ty in ["openai", "deepseek", "vllm", "ollama", "anthropic"] {
         admin.create_llm(ty, ty, &provider).await;
     }
@@ -80,12 +95,13 @@ async fn every_route_and_provider_tells_its_tokens() {
                     assert_eq!(event["streaming"], body["stream"] == true, "{event}");
                     if api.ends_with("completions") && body["stream"] == true {
                         let wanted = body["stream_options"]["include_usage"] == true;
-                        let shown = reply.text().contains("\"prompt_tokens\":9");
+                        let usage = format!("\"prompt_tokens\":{}", tokens[0].unwrap());
+                        let shown = reply.text().contains(&usage);
                         assert_eq!(shown, wanted, "{path} {body}: {}", reply.text());
                     }
                 }
             }
         }
     }
-    assert_eq!(calls, 2 * (5 * 4 + 4 * 4 + 4 + 5 * 2 + 5 * 2));
+    assert_eq!(calls, 2 * (5 * 4 + 4 * 4 + 4 + 5 * 2 + 5 * 2) + 2 * (4 + 2 + 2));
 }

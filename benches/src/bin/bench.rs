@@ -18,6 +18,7 @@ use benches::{
     scenario::{self, Scenario},
     stub,
     targets::{self, AccessLog, Audit, Stub, Target},
+    translation,
 };
 use clap::{Parser, Subcommand};
 
@@ -79,6 +80,8 @@ enum Verb {
     Serve,
     /// Print where a request's time goes
     Pieces,
+    /// Print what it costs to translate to Anthropic's format and back
+    Translation,
     /// Print the instructions of a request and its pieces, counted by callgrind
     Instructions,
     /// Make load and check the answers
@@ -89,7 +92,7 @@ enum Verb {
         /// The token to send
         #[arg(long, default_value = "none")]
         token: String,
-        /// plain, each, joined or slow
+        /// plain, each, joined, slow, message, message-each or message-joined
         #[arg(long, default_value = "plain")]
         shape: String,
         /// The model to ask for; by default the one named as the shape
@@ -145,6 +148,15 @@ fn run(options: &Options) -> Result<bool> {
             println!("{}", report::pieces(&pieces::measure()?, None));
             Ok(true)
         }
+        Some(Verb::Translation) => {
+            let stub = start_stub()?;
+            let server = targets::mcpctl(&server_program(options)?, &stub, Audit::Buffered)?;
+            let rows = translation::measure(&server, effort(options))?;
+            println!("{}", translation::table(&rows));
+            let faults: Vec<String> = rows.iter().filter_map(translation::Row::fault).collect();
+            faults.iter().for_each(|fault| eprintln!("{fault}"));
+            Ok(faults.is_empty() || !options.check)
+        }
         Some(Verb::Instructions) => {
             if !instructions::available() {
                 println!("skipped: instructions are counted by valgrind (Debian: apt-get install valgrind)");
@@ -188,19 +200,31 @@ fn start_stub() -> Result<Stub> {
     targets::stub(&std::env::current_exe()?)
 }
 
-fn measure(options: &Options) -> Result<bool> {
+fn effort(options: &Options) -> Effort {
     let mut effort = match options.quick {
         true => Effort { rounds: 1, turn: Duration::from_millis(1200) },
         false => Effort { rounds: 4, turn: Duration::from_millis(2500) },
     };
     effort.rounds = options.rounds.unwrap_or(effort.rounds).max(1);
     effort.turn = options.seconds.map_or(effort.turn, Duration::from_secs_f64);
+    effort
+}
+
+fn measure(options: &Options) -> Result<bool> {
+    let effort = effort(options);
     let load_before = machine::load();
     let server = server_program(options)?;
     let stub = start_stub()?;
     let sections = speed(options, &server, &stub, effort)?;
     let mut report = report::speed(&sections);
     let mut faults: Vec<String> = sections.iter().filter_map(Section::fault).collect();
+    if options.only.is_none() {
+        eprintln!("translation …");
+        let server = targets::mcpctl(&server, &stub, Audit::Buffered)?;
+        let rows = translation::measure(&server, effort)?;
+        let _ = write!(report, "\n{}", translation::table(&rows));
+        faults.extend(rows.iter().filter_map(translation::Row::fault));
+    }
     if !options.no_memory {
         match machine::raise_open_files() {
             files if files >= memory::OPEN_FILES => {
@@ -293,8 +317,8 @@ fn about(options: &Options, effort: Effort, load_before: f64) -> String {
         "{}; {}; {server}; {} rounds of {:.1} s a target; load per core before: {load_before:.1}.\n\n\
          Made with `{command}`. Load, proxy and provider share the machine and talk over loopback, so latencies \
          are for comparison alone. nginx has a worker per core, no access log where that is not said, and HTTP/1.1 \
-         to the provider, also where mcpctl speaks HTTP/2. Not measured: TLS towards callers, providers of other \
-         formats, PostgreSQL, several servers on one database, more than one machine.\n",
+         to the provider, also where mcpctl speaks HTTP/2. Not measured: TLS towards callers, PostgreSQL, \
+         several servers on one database, more than one machine.\n",
         machine::describe(),
         targets::nginx_version(),
         effort.rounds,

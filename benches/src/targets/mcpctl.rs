@@ -102,7 +102,7 @@ pub fn set_up(server: SocketAddr, stub: &Stub) -> Result<String> {
         };
         for shape in Shape::ALL {
             let llm = json!({
-                "name": upstream.llm(shape), "type": "openai", "model": "stub-1",
+                "name": upstream.llm(shape), "type": shape.llm_type(), "model": "stub-1",
                 "url": format!("{origin}/{}", shape.name()),
                 "apiKeyRef": {"name": "stub", "key": "token"},
             });

@@ -5,6 +5,7 @@ use super::{
     Adapter, Api, DecodeContext, Decoded, ProviderError, ProviderRequest, Settings, StreamDecoder, Summary,
     events::{self, Flavour},
     failure::{self, Shape},
+    fields,
     inbound::{self, InboundStream, MessageEvents, ResponseEvents},
     openai,
 };
@@ -98,10 +99,7 @@ impl Codec {
         let mut sent = self.adapter.encode(&chat, settings)?;
         let mut dropped = translated.dropped;
         dropped.append(&mut sent.dropped);
-        if settings.strict && !dropped.is_empty() {
-            let list = dropped.join(", ");
-            return Err(Error::invalid(format!("this provider cannot be told in full: {list}")));
-        }
+        fields::check_dropped(&dropped, settings.strict)?;
         // Usage is part of the caller's format, whoever asked for it.
         (sent.context.include_usage, sent.context.strip_usage) = (true, false);
         (sent.context.caller_names, sent.context.echo) = (translated.names, translated.echo);

@@ -104,7 +104,7 @@ pub(super) fn decode_error(
                 _ if body.trim_ascii().is_empty() => "an empty body".to_owned(),
                 _ if looks_like_html(body) => "HTML".to_owned(),
                 _ if told.is_some() => "JSON that is not an error object".to_owned(),
-                _ => format!("`{}`", cut(&String::from_utf8_lossy(body), 200)),
+                _ => format!("`{}`", cut(String::from_utf8_lossy(body).trim(), 200)),
             };
             error.message = format!("llm `{llm_name}`: the provider answered {status} with {what}");
         }

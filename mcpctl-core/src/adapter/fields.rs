@@ -4,7 +4,7 @@ use std::fmt::{self, Display};
 
 use serde_json::{Map, Value};
 
-use crate::{Error, Result};
+use crate::{Error, Result, wire::ChatRequest};
 
 /// Where a value stands in the request: `messages[2].tool_calls[0].function.arguments`.
 #[derive(Clone, Copy)]
@@ -77,6 +77,47 @@ impl Display for Path<'_> {
     }
 }
 
+/// How a provider that cannot be told to answer in JSON is asked to.
+pub(in crate::adapter) const JSON_INSTRUCTION: &str =
+    "Answer with one valid JSON object and nothing else: no prose, no code fence.";
+
+/// The fields of a request that say something, with `defaults` for those that it lacks.
+pub(in crate::adapter) fn read(
+    request: &ChatRequest,
+    defaults: Option<&Map<String, Value>>,
+) -> Result<Map<String, Value>> {
+    let mut body: Map<String, Value> = serde_json::from_slice(request.body())
+        .map_err(|error| Error::invalid(format!("malformed JSON: {error}")))?;
+    for (key, value) in defaults.into_iter().flatten() {
+        if request.lacks(key) {
+            body.insert(key.clone(), value.clone());
+        }
+    }
+    // `null` is how SDKs write what was not given.
+    body.retain(|_, value| !value.is_null());
+    Ok(body)
+}
+
+/// Refuses a request of which something was dropped, if that is the Llm's wish.
+pub(in crate::adapter) fn check_dropped(dropped: &[String], strict: bool) -> Result<()> {
+    match strict && !dropped.is_empty() {
+        true => Err(Error::invalid(format!("this provider cannot be told in full: {}", dropped.join(", ")))),
+        false => Ok(()),
+    }
+}
+
+/// Parts of a chat message as its content: one text alone is a string, and with `joins` so are several.
+pub(in crate::adapter) fn content(parts: Vec<Value>, joins: bool) -> Option<Value> {
+    let texts: Vec<&str> = parts.iter().filter_map(|part| part.get("text")?.as_str()).collect();
+    let all_text = texts.len() == parts.len();
+    match parts.len() {
+        0 => None,
+        1 if all_text => Some(texts.concat().into()),
+        _ if all_text && joins => Some(texts.join("\n\n").into()),
+        _ => Some(parts.into()),
+    }
+}
+
 /// Takes a field out of an object; `null` when it is absent.
 pub(in crate::adapter) fn take(object: &mut Map<String, Value>, key: &str) -> Value {
     object.get_mut(key).map(Value::take).unwrap_or_default()
@@ -94,7 +135,10 @@ impl Report {
     pub(in crate::adapter) fn dropped(&mut self, parameter: impl Display) {
         let harmless = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '[' | ']');
         let name = parameter.to_string();
-        let name: String = name.chars().take(64).map(|c| if harmless(c) { c } else { '_' }).collect();
+        let mut name: String = name.chars().take(64).map(|c| if harmless(c) { c } else { '_' }).collect();
+        if name.is_empty() {
+            name.push('_');
+        }
         if self.0.len() < Self::MAX && !self.0.contains(&name) {
             self.0.push(name);
         }

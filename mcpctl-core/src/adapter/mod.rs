@@ -15,6 +15,7 @@
 mod answer;
 mod anthropic;
 mod api;
+mod chunk;
 mod codec;
 mod events;
 mod failure;

@@ -4,13 +4,13 @@ use serde_json::{Map, Value, json};
 
 use super::{
     blocks, cache,
-    fields::{Path, Report},
+    fields::{self, JSON_INSTRUCTION, Path, Report},
     messages::Conversation,
     names::Names,
     thinking, tools,
 };
 use crate::{
-    Error, Result,
+    Result,
     adapter::{DecodeContext, ProviderRequest, Settings},
     wire::ChatRequest,
 };
@@ -18,28 +18,13 @@ use crate::{
 /// The token limit when neither the caller nor the Llm has one: Anthropic requires it.
 const DEFAULT_MAX_TOKENS: u64 = 1024;
 
-const JSON_INSTRUCTION: &str = "Answer with one valid JSON object and nothing else: no prose, no code fence.";
-
 pub(in crate::adapter) fn encode(request: &ChatRequest, settings: &Settings<'_>) -> Result<ProviderRequest> {
-    let mut body: Map<String, Value> = serde_json::from_slice(request.body())
-        .map_err(|error| Error::invalid(format!("malformed JSON: {error}")))?;
-    for (key, value) in settings.defaults.into_iter().flatten() {
-        if request.lacks(key) {
-            body.insert(key.clone(), value.clone());
-        }
-    }
     let mut translation = Translation::default();
-    for (key, value) in body {
-        // `null` is how SDKs write what was not given.
-        if !value.is_null() {
-            translation.take_field(&key, value)?;
-        }
+    for (key, value) in fields::read(request, settings.defaults)? {
+        translation.take_field(&key, value)?;
     }
     let (body, names, dropped) = translation.finish(settings, request.stream())?;
-    if settings.strict && !dropped.is_empty() {
-        let list = dropped.join(", ");
-        return Err(Error::invalid(format!("this provider cannot be told in full: {list}")));
-    }
+    fields::check_dropped(&dropped, settings.strict)?;
     let context = DecodeContext {
         names: names.into_map(),
         ..DecodeContext::new(settings.llm_name, settings.model, settings.created)
@@ -148,7 +133,7 @@ impl Translation {
     fn take_format(&mut self, value: Value) -> Result<()> {
         let path = Path::Top("response_format");
         let mut format = path.object(value)?;
-        let ty = path.key("type").text(super::fields::take(&mut format, "type"))?;
+        let ty = path.key("type").text(fields::take(&mut format, "type"))?;
         match ty.as_str() {
             "text" => {}
             "json_object" => {
@@ -157,8 +142,8 @@ impl Translation {
             }
             "json_schema" => {
                 let path = path.key("json_schema");
-                let mut named = path.object(super::fields::take(&mut format, "json_schema"))?;
-                let schema = path.key("schema").object(super::fields::take(&mut named, "schema"))?;
+                let mut named = path.object(fields::take(&mut format, "json_schema"))?;
+                let schema = path.key("schema").object(fields::take(&mut named, "schema"))?;
                 self.set("output_config", json!({"format": {"type": "json_schema", "schema": schema}}));
             }
             _ => return Err(path.key("type").fault("must be text, json_object or json_schema")),

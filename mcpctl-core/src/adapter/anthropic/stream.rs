@@ -11,8 +11,8 @@ use super::{
     usage::Usage,
 };
 use crate::{
-    adapter::{DecodeContext, Summary, failure},
-    wire::{DONE, SseDecoder},
+    adapter::{DecodeContext, Summary, chunk::ChunkWriter, failure},
+    wire::SseDecoder,
 };
 
 /// How much thinking is remembered to be sent back as signed blocks; a longer one is streamed all the same.
@@ -24,8 +24,7 @@ pub(in crate::adapter) struct AnthropicStream {
     context: DecodeContext,
     summary: Summary,
     decoder: SseDecoder,
-    /// What every chunk begins with, up to its choices; empty until the message has started.
-    head: Vec<u8>,
+    chunks: ChunkWriter,
     usage: Usage,
     open: BTreeMap<u64, Block>,
     /// Thinking that is over. It leaves as one list: of a field that they do not know, the official SDKs keep the
@@ -81,7 +80,7 @@ impl AnthropicStream {
             context,
             summary: Summary::default(),
             decoder: SseDecoder::new(),
-            head: Vec::new(),
+            chunks: ChunkWriter::default(),
             usage: Usage::default(),
             open: BTreeMap::new(),
             thinking: Vec::new(),
@@ -174,22 +173,22 @@ impl AnthropicStream {
     }
 
     fn start(&mut self, message: Value, out: &mut Vec<u8>) {
-        if !self.head.is_empty() {
+        if self.chunks.has_begun() {
             return;
         }
         self.usage.merge(Usage::read(message.get("usage")));
         self.usage.tell(&mut self.summary);
-        let head = json!({
-            "id": completion_id(message.get("id").and_then(Value::as_str)),
-            "object": "chat.completion.chunk",
-            "created": self.context.created,
-            "model": served_model(&message, &self.context),
-        })
-        .to_string();
-        self.head = b"data: ".to_vec();
-        self.head.extend_from_slice(head.trim_end_matches('}').as_bytes());
-        self.head.extend_from_slice(b",\"choices\":[");
-        self.chunk(r#"{"role":"assistant","content":""}"#, None, out);
+        let id = completion_id(message.get("id").and_then(Value::as_str));
+        let model = served_model(&message, &self.context);
+        self.chunks.begin(&id, self.context.created, model, out);
+    }
+
+    /// Where chunks are written; a stream that forgot its `message_start` gets one.
+    fn begun(&mut self, out: &mut Vec<u8>) -> &ChunkWriter {
+        if !self.chunks.has_begun() {
+            self.start(Value::Null, out);
+        }
+        &self.chunks
     }
 
     fn open_block(&mut self, at: u64, block: Value, out: &mut Vec<u8>) {
@@ -205,7 +204,7 @@ impl AnthropicStream {
                     "type": "function",
                     "function": {"name": call_name(&block, &self.context), "arguments": ""},
                 }]});
-                self.chunk(&call.to_string(), None, out);
+                self.begun(out).delta(&call.to_string(), out);
                 // Empty when the arguments follow as deltas, which is always, except for imitations of the API.
                 let full = |input: &Value| input.as_object().is_some_and(|input| !input.is_empty());
                 let input = block.get("input").filter(|input| full(input)).cloned();
@@ -224,7 +223,7 @@ impl AnthropicStream {
                     self.open.insert(at, Block::Redacted(block));
                 }
             }
-            "text" => self.text("content", part("text"), out),
+            "text" => self.begun(out).text("content", part("text"), out),
             // A tool that the provider runs itself, and its result: no call that the caller should answer.
             _ => {}
         }
@@ -232,9 +231,9 @@ impl AnthropicStream {
 
     fn on_delta(&mut self, at: u64, delta: Delta<'_>, out: &mut Vec<u8>) {
         match delta.ty.as_ref() {
-            "text_delta" => self.text("content", &delta.text, out),
+            "text_delta" => self.begun(out).text("content", &delta.text, out),
             "thinking_delta" => {
-                self.text("reasoning_content", &delta.thinking, out);
+                self.begun(out).text("reasoning_content", &delta.thinking, out);
                 if let Some(Block::Thinking { text, .. }) = self.open.get_mut(&at) {
                     self.remembered += delta.thinking.len();
                     if self.remembered <= MAX_REMEMBERED {
@@ -254,7 +253,7 @@ impl AnthropicStream {
                 if let Some(Block::Tool { index, has_arguments, .. }) = self.open.get_mut(&at) {
                     *has_arguments = true;
                     let index = *index;
-                    self.arguments(index, &delta.partial_json, out);
+                    self.begun(out).arguments(index, &delta.partial_json, out);
                 }
             }
             // Citations, and deltas that are yet to be invented.
@@ -265,7 +264,7 @@ impl AnthropicStream {
     fn close_block(&mut self, at: u64, out: &mut Vec<u8>) {
         match self.open.remove(&at) {
             Some(Block::Tool { index, has_arguments: false, input }) => {
-                self.arguments(index, &arguments(input.as_ref()), out);
+                self.begun(out).arguments(index, &arguments(input.as_ref()), out);
             }
             Some(Block::Thinking { text, signature }) if self.remembered <= MAX_REMEMBERED => {
                 self.thinking.push(json!({"type": "thinking", "thinking": text, "signature": signature}));
@@ -282,7 +281,7 @@ impl AnthropicStream {
         }
         if !self.thinking.is_empty() {
             let blocks = std::mem::take(&mut self.thinking);
-            self.chunk(&json!({ "thinking_blocks": blocks }).to_string(), None, out);
+            self.begun(out).delta(&json!({ "thinking_blocks": blocks }).to_string(), out);
         }
     }
 
@@ -290,17 +289,14 @@ impl AnthropicStream {
         let Some(reason) = reason.filter(|_| self.summary.finish_reason.is_none()) else { return };
         self.close_blocks(out);
         let reason = finish_reason(reason);
-        self.chunk("{}", Some(reason), out);
+        self.begun(out).finish(reason, out);
         self.summary.finish_reason = Some(reason.to_owned());
     }
 
     fn end(&mut self, out: &mut Vec<u8>) {
         self.close_blocks(out);
-        if let Some(usage) = self.usage.to_openai().filter(|_| self.context.include_usage) {
-            self.begin(out);
-            out.extend_from_slice(format!("],\"usage\":{usage}}}\n\n").as_bytes());
-        }
-        out.extend_from_slice(DONE);
+        let usage = self.usage.to_openai().filter(|_| self.context.include_usage);
+        self.begun(out).end(usage, out);
         self.done = true;
     }
 
@@ -324,48 +320,6 @@ impl AnthropicStream {
         self.summary.error = Some(message.to_owned());
         failure::error_frame(out, message, error_type, None);
         self.done = true;
-    }
-
-    fn text(&mut self, key: &'static str, text: &str, out: &mut Vec<u8>) {
-        if !text.is_empty() {
-            self.chunk(&format!("{{\"{key}\":{}}}", Quoted(text)), None, out);
-        }
-    }
-
-    fn arguments(&mut self, index: usize, part: &str, out: &mut Vec<u8>) {
-        let part = Quoted(part);
-        let delta =
-            format!("{{\"tool_calls\":[{{\"index\":{index},\"function\":{{\"arguments\":{part}}}}}]}}");
-        self.chunk(&delta, None, out);
-    }
-
-    fn chunk(&mut self, delta: &str, finish_reason: Option<&str>, out: &mut Vec<u8>) {
-        self.begin(out);
-        out.extend_from_slice(b"{\"index\":0,\"delta\":");
-        out.extend_from_slice(delta.as_bytes());
-        out.extend_from_slice(b",\"logprobs\":null,\"finish_reason\":");
-        match finish_reason {
-            Some(reason) => out.extend_from_slice(Quoted(reason).to_string().as_bytes()),
-            None => out.extend_from_slice(b"null"),
-        }
-        out.extend_from_slice(b"}]}\n\n");
-    }
-
-    /// Begins a chunk; a stream that forgot its `message_start` gets one.
-    fn begin(&mut self, out: &mut Vec<u8>) {
-        if self.head.is_empty() {
-            self.start(Value::Null, out);
-        }
-        out.extend_from_slice(&self.head);
-    }
-}
-
-/// A text as a JSON string.
-struct Quoted<'a>(&'a str);
-
-impl std::fmt::Display for Quoted<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&serde_json::to_string(self.0).map_err(|_| std::fmt::Error)?)
     }
 }
 

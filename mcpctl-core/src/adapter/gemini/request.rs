@@ -1,13 +1,13 @@
 //! A chat completion's request → a prompt.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::{
     Error, ErrorKind, Result,
     adapter::{
         DecodeContext, ProviderRequest, Settings,
         anthropic::is_neutral,
-        fields::{Path, Report, take},
+        fields::{self, JSON_INSTRUCTION, Path, Report, take},
     },
     wire::{ChatRequest, request::shown},
 };
@@ -17,24 +17,13 @@ const MAX_PROMPT: usize = 8 * 1024 * 1024;
 /// The longest name of a model.
 const MAX_MODEL: usize = 200;
 
-const JSON_INSTRUCTION: &str = "Answer with one valid JSON object and nothing else: no prose, no code fence.";
-
 pub(in crate::adapter) fn encode(request: &ChatRequest, settings: &Settings<'_>) -> Result<ProviderRequest> {
     check_model(settings.model)?;
-    let mut body: Map<String, Value> = serde_json::from_slice(request.body())
-        .map_err(|error| Error::invalid(format!("malformed JSON: {error}")))?;
-    for (key, value) in settings.defaults.into_iter().flatten() {
-        if request.lacks(key) {
-            body.insert(key.clone(), value.clone());
-        }
-    }
+    let mut body = fields::read(request, settings.defaults)?;
     let mut report = Report::default();
-    let mut turns = read_messages(take(&mut body, "messages"), &mut report)?;
+    let mut turns = read_messages(body.shift_remove("messages").unwrap_or_default(), &mut report)?;
     for (key, value) in body {
-        // `null` is how SDKs write what was not given.
-        if !value.is_null() {
-            turns.extend(take_field(&key, &value, &mut report)?);
-        }
+        turns.extend(take_field(&key, &value, &mut report)?);
     }
     let prompt = inert(write(&turns), &mut report);
     if prompt.len() > MAX_PROMPT {
@@ -42,10 +31,7 @@ pub(in crate::adapter) fn encode(request: &ChatRequest, settings: &Settings<'_>)
         return Err(Error::new(ErrorKind::TooLarge, message));
     }
     let dropped = report.into_names();
-    if settings.strict && !dropped.is_empty() {
-        let list = dropped.join(", ");
-        return Err(Error::invalid(format!("this provider cannot be told in full: {list}")));
-    }
+    fields::check_dropped(&dropped, settings.strict)?;
     let context = DecodeContext::new(settings.llm_name, settings.model, settings.created)
         .with_usage(request.include_usage());
     Ok(ProviderRequest { body: prompt.into(), dropped, context })

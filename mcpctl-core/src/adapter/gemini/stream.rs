@@ -1,16 +1,11 @@
 //! The lines of an answer → a stream of chunks.
 
-use bytes::Bytes;
-use serde_json::{Value, json};
-
 use super::{
     event::{Event, Lines, Said, Stats},
     response::{NO_EVENT, TOO_EARLY, completion_id},
 };
-use crate::{
-    adapter::{DecodeContext, Summary, failure},
-    wire::{DONE, sse},
-};
+use crate::adapter::{DecodeContext, Summary, chunk::ChunkWriter, failure};
+use bytes::Bytes;
 
 /// A stream that is translated, line by line; all chunks of one read leave together.
 #[derive(Debug)]
@@ -21,7 +16,7 @@ pub(in crate::adapter) struct GeminiStream {
     id: String,
     model: String,
     complaint: Option<String>,
-    begun: bool,
+    chunks: ChunkWriter,
     done: bool,
 }
 
@@ -34,7 +29,7 @@ impl GeminiStream {
             summary: Summary::default(),
             lines: Lines::default(),
             complaint: None,
-            begun: false,
+            chunks: ChunkWriter::default(),
             done: false,
         }
     }
@@ -91,8 +86,7 @@ impl GeminiStream {
                 self.model = model.unwrap_or_else(|| self.context.model.clone());
             }
             Said::Text(text) => {
-                self.begin(out);
-                self.chunk(&json!({"content": text}), &Value::Null, out);
+                self.begun(out).text("content", &text, out);
             }
             Said::Complaint(complaint) => self.complaint = Some(complaint.into_owned()),
             Said::Done(stats) => self.end(stats, out),
@@ -104,24 +98,20 @@ impl GeminiStream {
         }
     }
 
-    fn begin(&mut self, out: &mut Vec<u8>) {
-        if !self.begun {
-            self.begun = true;
-            self.chunk(&json!({"role": "assistant", "content": ""}), &Value::Null, out);
-        }
+    /// Where chunks are written. What the program says of itself after the first one comes too late.
+    fn begun(&mut self, out: &mut Vec<u8>) -> &ChunkWriter {
+        self.chunks.begin(&self.id, self.context.created, &self.model, out);
+        &self.chunks
     }
 
     fn end(&mut self, stats: Stats, out: &mut Vec<u8>) {
-        self.begin(out);
-        self.chunk(&json!({}), &"stop".into(), out);
+        self.begun(out).finish("stop", out);
         self.summary.finish_reason = Some("stop".to_owned());
-        if let Some(usage) = stats.to_openai() {
-            self.summary.read_usage(&usage);
-            if self.context.include_usage {
-                self.write(json!([]), Some(usage), out);
-            }
+        let usage = stats.to_openai();
+        if let Some(usage) = &usage {
+            self.summary.read_usage(usage);
         }
-        out.extend_from_slice(DONE);
+        self.chunks.end(usage.filter(|_| self.context.include_usage), out);
         self.done = true;
     }
 
@@ -132,25 +122,6 @@ impl GeminiStream {
         self.summary.error = Some(message.to_owned());
         failure::error_frame(out, message, error_type, None);
         self.done = true;
-    }
-
-    fn chunk(&self, delta: &Value, finish_reason: &Value, out: &mut Vec<u8>) {
-        let choice = json!({"index": 0, "delta": delta, "logprobs": null, "finish_reason": finish_reason});
-        self.write(json!([choice]), None, out);
-    }
-
-    fn write(&self, choices: Value, usage: Option<Value>, out: &mut Vec<u8>) {
-        let mut chunk = json!({
-            "id": self.id,
-            "object": "chat.completion.chunk",
-            "created": self.context.created,
-            "model": self.model,
-            "choices": choices,
-        });
-        if let (Some(usage), Some(chunk)) = (usage, chunk.as_object_mut()) {
-            chunk.insert("usage".to_owned(), usage);
-        }
-        sse::write_data(out, &chunk.to_string());
     }
 }
 

@@ -2,7 +2,10 @@
 
 use serde_json::{Map, Value};
 
-use crate::{Result, adapter::DecodeContext};
+use crate::{
+    Result,
+    adapter::{DecodeContext, Summary, failure},
+};
 
 /// A chat completion.
 pub(super) struct Completion {
@@ -40,13 +43,18 @@ pub(in crate::adapter) struct Counts {
 impl Counts {
     /// Takes over what a `usage` object says; what it does not say stays.
     pub(super) fn merge(&mut self, usage: &Value) {
-        let number = |pointer: &str| usage.pointer(pointer).and_then(Value::as_u64);
-        self.prompt = number("/prompt_tokens").or(self.prompt);
-        self.completion = number("/completion_tokens").or(self.completion);
-        self.reasoning = number("/completion_tokens_details/reasoning_tokens").or(self.reasoning);
-        self.cached = number("/prompt_tokens_details/cached_tokens")
-            .or(number("/prompt_cache_hit_tokens"))
-            .or(self.cached);
+        // As accounting reads them: the caller and the audit trail are told the same.
+        let mut known = Summary {
+            prompt_tokens: self.prompt,
+            completion_tokens: self.completion,
+            cached_tokens: self.cached,
+            ..Summary::default()
+        };
+        known.read_usage(usage);
+        (self.prompt, self.completion) = (known.prompt_tokens, known.completion_tokens);
+        self.cached = known.cached_tokens;
+        let reasoning = usage.pointer("/completion_tokens_details/reasoning_tokens");
+        self.reasoning = reasoning.and_then(Value::as_u64).or(self.reasoning);
     }
 }
 
@@ -90,9 +98,10 @@ impl Completion {
         let answer: Value = context.read_object::<Map<String, Value>>(body)?.into();
         let choice = answer.get("choices").and_then(Value::as_array).and_then(|choices| choices.first());
         let Some((choice, message)) = choice.and_then(|choice| Some((choice, choice.get("message")?))) else {
-            return Err(
-                context.provider_error("the provider answered with JSON that is not a chat completion")
-            );
+            let what = "the provider answered with JSON that is not a chat completion";
+            // An error that claimed success says what is wrong.
+            let told = answer.get("error").and_then(|_| failure::message_in(&answer));
+            return Err(context.provider_error(told.as_deref().unwrap_or(what)));
         };
         let mut blocks = Vec::new();
         blocks.extend(reasoning(message).map(|text| Block::Thinking(text.to_owned())));

@@ -6,7 +6,7 @@ use crate::{
     Result,
     adapter::{
         anthropic::Names,
-        fields::{Path, Report, take},
+        fields::{self, Path, Report, take},
     },
     resource::LlmType,
     wire::request::shown,
@@ -71,7 +71,8 @@ impl Conversation {
                     turn.add(block, &path.as_path(), report)?;
                 }
                 self.messages.append(&mut turn.results);
-                let content = self.content(turn.parts);
+                // DeepSeek takes no lists.
+                let content = fields::content(turn.parts, self.ty == LlmType::DeepSeek);
                 self.messages.extend(content.map(|content| json!({"role": "user", "content": content})));
             }
             "assistant" => self.assistant(content, &path, names, report)?,
@@ -94,19 +95,6 @@ impl Conversation {
             report.dropped("messages.prefill");
         }
         self.messages
-    }
-
-    /// One text alone is written as a string.
-    fn content(&self, parts: Vec<Value>) -> Option<Value> {
-        let texts: Vec<&str> = parts.iter().filter_map(|part| part.get("text")?.as_str()).collect();
-        let all_text = texts.len() == parts.len();
-        match parts.len() {
-            0 => None,
-            1 if all_text => Some(texts.concat().into()),
-            // DeepSeek takes no lists.
-            _ if all_text && self.ty == LlmType::DeepSeek => Some(texts.join("\n\n").into()),
-            _ => Some(parts.into()),
-        }
     }
 
     fn assistant(

@@ -7,11 +7,11 @@ use super::{
     content::{Conversation, system_text},
 };
 use crate::{
-    Error, Result,
+    Result,
     adapter::{
         Settings,
         anthropic::Names,
-        fields::{Path, Report, take},
+        fields::{self, Path, Report, take},
     },
     resource::LlmType,
     wire::ChatRequest,
@@ -21,8 +21,6 @@ use crate::{
 const MAX_STOPS: usize = 4;
 
 pub(in crate::adapter) fn translate(request: &ChatRequest, settings: &Settings<'_>) -> Result<Translated> {
-    let body: Map<String, Value> = serde_json::from_slice(request.body())
-        .map_err(|error| Error::invalid(format!("malformed JSON: {error}")))?;
     let ty = settings.ty.unwrap_or(LlmType::OpenAi);
     let mut translation = Translation {
         ty,
@@ -34,10 +32,8 @@ pub(in crate::adapter) fn translate(request: &ChatRequest, settings: &Settings<'
         choice: Value::Null,
         parameters: Map::new(),
     };
-    for (key, value) in body {
-        if !value.is_null() {
-            translation.take_field(&key, value)?;
-        }
+    for (key, value) in fields::read(request, None)? {
+        translation.take_field(&key, value)?;
     }
     translation.finish(settings.model, request.stream())
 }

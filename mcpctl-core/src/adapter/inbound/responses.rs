@@ -9,7 +9,7 @@ use crate::{
     Error, Result,
     adapter::{
         Settings,
-        fields::{Path, Report, take},
+        fields::{self, Path, Report, take},
     },
     resource::LlmType,
     wire::{ChatRequest, request::shown},
@@ -31,8 +31,6 @@ const ECHOED: [&str; 11] = [
 ];
 
 pub(in crate::adapter) fn translate(request: &ChatRequest, settings: &Settings<'_>) -> Result<Translated> {
-    let body: Map<String, Value> = serde_json::from_slice(request.body())
-        .map_err(|error| Error::invalid(format!("malformed JSON: {error}")))?;
     let mut translation = Translation {
         joins: settings.ty == Some(LlmType::DeepSeek),
         report: Report::default(),
@@ -41,10 +39,7 @@ pub(in crate::adapter) fn translate(request: &ChatRequest, settings: &Settings<'
         echo: Map::new(),
         parameters: Map::new(),
     };
-    for (key, value) in body {
-        if value.is_null() {
-            continue;
-        }
+    for (key, value) in fields::read(request, None)? {
         if ECHOED.contains(&key.as_str()) {
             translation.echo.insert(key.clone(), value.clone());
         }
@@ -151,7 +146,7 @@ impl Translation {
                 "function_call_output" => {
                     let id = path.key("call_id").text(take(&mut item, "call_id"))?;
                     let parts = self.parts(take(&mut item, "output"), &path.key("output"))?;
-                    let content = self.content(parts, true).unwrap_or_else(|| "".into());
+                    let content = fields::content(parts, true).unwrap_or_else(|| "".into());
                     self.messages.push(json!({"role": "tool", "tool_call_id": id, "content": content}));
                 }
                 // What an earlier answer thought, in a form that only its provider reads.
@@ -174,7 +169,7 @@ impl Translation {
             _ => return Err(path.key("role").fault("must be user, assistant, system or developer")),
         };
         let parts = self.parts(take(&mut item, "content"), &path.key("content"))?;
-        if let Some(content) = self.content(parts, role != "user") {
+        if let Some(content) = fields::content(parts, self.joins || role != "user") {
             self.messages.push(json!({"role": role, "content": content}));
         }
         Ok(())
@@ -232,18 +227,6 @@ impl Translation {
             });
         }
         Ok(found)
-    }
-
-    /// One text alone is written as a string; with `joins`, so are several.
-    fn content(&self, parts: Vec<Value>, joins: bool) -> Option<Value> {
-        let texts: Vec<&str> = parts.iter().filter_map(|part| part.get("text")?.as_str()).collect();
-        let all_text = texts.len() == parts.len();
-        match parts.len() {
-            0 => None,
-            1 if all_text => Some(texts.concat().into()),
-            _ if all_text && (joins || self.joins) => Some(texts.join("\n\n").into()),
-            _ => Some(parts.into()),
-        }
     }
 
     fn take_tools(&mut self, tools: Value) -> Result<()> {

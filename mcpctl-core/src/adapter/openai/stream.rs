@@ -33,6 +33,8 @@ enum Meaning {
     Done,
     /// The provider's own error.
     Error,
+    /// The same in words that callers would take for a piece, or for nothing.
+    Told,
     /// No event of a chat completion.
     Garbage,
 }
@@ -177,6 +179,12 @@ impl OpenAiStream {
                     self.done = true;
                     return;
                 }
+                Meaning::Told => {
+                    let message = self.summary.error.take().unwrap_or_default();
+                    send(&mut events, looked, length, out);
+                    self.fail(&message, "provider_error", out);
+                    return;
+                }
                 Meaning::Garbage => {
                     let message = self.garbage(event);
                     send(&mut events, looked, length, out);
@@ -205,15 +213,15 @@ impl OpenAiStream {
         let Ok(chunk @ Value::Object(_)) = serde_json::from_str::<Value>(&event.data) else {
             return Meaning::Garbage;
         };
-        let known = self.summary.error.take();
+        self.summary.error = None;
         self.summary.read_answer(&chunk);
-        if self.summary.error.is_some() {
-            return Meaning::Error;
-        }
-        self.summary.error = known;
         if event.name == "error" {
-            self.summary.error = Some(failure::cut(&event.data, 200));
-            return Meaning::Error;
+            self.summary.error.get_or_insert_with(|| failure::cut(&event.data, 200));
+        }
+        if self.summary.error.is_some() {
+            // What callers look for, wherever the stream came from.
+            let is_plain = chunk.get("error").is_some_and(|error| !error.is_null());
+            return if is_plain { Meaning::Error } else { Meaning::Told };
         }
         let is_usage_only = chunk.get("choices").and_then(Value::as_array).is_some_and(Vec::is_empty)
             && chunk.get("usage").is_some_and(Value::is_object);
