@@ -12,7 +12,7 @@ use mcpctl_core::{
     gateway::{Answer, Gateway, GatewaySettings, Target},
     registry::{self, ListQuery},
     resource::{Object, Spec, kinds, view},
-    secret::MasterKey,
+    secret::{Keyring, MasterKey},
     store::{MemoryStore, SqlStore, Storage},
 };
 use pyo3::prelude::*;
@@ -70,7 +70,7 @@ impl Registry {
     #[staticmethod]
     fn open(url: String, master_key: Option<String>, program: String) -> Call {
         Call::new(async move {
-            let key = master_key.map(|text| MasterKey::parse(&text)).transpose()?;
+            let key = master_key.map(|text| MasterKey::parse(&text).map(Keyring::new)).transpose()?;
             let core = Core::open(&url, key, &program).await?;
             let core = Arc::new(Mutex::new(Some(core)));
             Ok(Output::Registry(Self { process: Process::current(), core }))
@@ -174,7 +174,7 @@ impl Registry {
 }
 
 impl Core {
-    async fn open(url: &str, key: Option<MasterKey>, program: &str) -> Result<Self> {
+    async fn open(url: &str, key: Option<Keyring>, program: &str) -> Result<Self> {
         let (store, key): (Arc<dyn Storage>, _) = if url == "memory://" {
             (Arc::new(MemoryStore::new()), key)
         } else {
@@ -182,7 +182,7 @@ impl Core {
             (Arc::new(store), Some(key.map_or_else(|| key_beside(url), Ok)?))
         };
         let builder = registry::Registry::builder(store.clone());
-        let registry = key.into_iter().fold(builder, |builder, key| builder.master_key(key)).open().await?;
+        let registry = key.into_iter().fold(builder, |builder, key| builder.keyring(key)).open().await?;
         let sealed = registry.is_sealed();
         let gateway = Gateway::new(registry.clone(), GatewaySettings::default())?;
         let who = registry.root(program);
@@ -230,10 +230,10 @@ impl Core {
     }
 }
 
-/// The key file beside the database, where the server has its own.
-fn key_beside(url: &str) -> Result<MasterKey> {
+/// The keys in the file beside the database, where the server has its own.
+fn key_beside(url: &str) -> Result<Keyring> {
     let database = Path::new(url.split_once("://").map_or(url, |(_, path)| path));
-    MasterKey::load_or_create(&database.with_file_name("master.key"))
+    Keyring::load_or_create(&database.with_file_name("master.key"))
 }
 
 fn shown(object: &Object) -> Output {

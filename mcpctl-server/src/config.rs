@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use mcpctl_core::{audit::AuditMode, secret::SecretValue};
 
 /// Holds the catalogue of LLMs and the only copy of their keys; clients hold a token and call any LLM in the
@@ -12,16 +12,20 @@ use mcpctl_core::{audit::AuditMode, secret::SecretValue};
 #[derive(Clone, Debug, Parser)]
 #[command(name = "mcpctl-server", version, after_help = EXAMPLES)]
 pub struct Config {
+    /// What to do in place of serving
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
     /// The address to listen on
     #[arg(long, env = "MCPCTL_LISTEN", default_value = "127.0.0.1:3100")]
     pub listen: SocketAddr,
 
     /// Where to keep things: sqlite://PATH or postgres://USER:PASSWORD@HOST/DATABASE [default: SQLite in the data folder]
-    #[arg(long, env = "MCPCTL_DATABASE_URL", hide_env_values = true)]
+    #[arg(long, env = "MCPCTL_DATABASE_URL", hide_env_values = true, global = true)]
     pub database_url: Option<String>,
 
     /// The folder of the embedded database and the key file [default: the platform's data folder]
-    #[arg(long, env = "MCPCTL_DATA_DIR")]
+    #[arg(long, env = "MCPCTL_DATA_DIR", global = true)]
     pub data_dir: Option<PathBuf>,
 
     /// How long known callers are served from memory while the database is away; 0 is not at all
@@ -97,6 +101,20 @@ pub struct Config {
     pub secrets: Secrets,
 }
 
+/// What the program can do besides serving.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Encrypt all stored secrets anew, under a new master key
+    ///
+    /// With a key file, a new key is made in it, and the old one is removed once no value needs it. A server that runs on the
+    /// same data does the work, and goes on serving; else this command does. With keys from the environment, set the new one
+    /// in MCPCTL_MASTER_KEY and the old one in MCPCTL_OLD_MASTER_KEYS. It may be stopped at any moment, and repeated.
+    #[command(
+        after_help = "Examples:\n  mcpctl-server rekey\n  mcpctl-server rekey --data-dir /var/lib/mcpctl"
+    )]
+    Rekey,
+}
+
 /// Events must live long enough to be read.
 const SHORTEST_RETENTION: Duration = Duration::from_secs(3600);
 
@@ -105,6 +123,7 @@ Environment only:
   MCPCTL_ADMIN_PASSWORD  the first user's password [default: made up, and printed once]
   MCPCTL_MASTER_KEY      32 bytes in base64 or hexadecimal that encrypt the stored secrets
                          [default: DATA_DIR/master.key, made at the first start]
+  MCPCTL_OLD_MASTER_KEYS keys that may still read, separated by commas, until nothing needs them
 
 Examples:
   mcpctl-server
@@ -117,13 +136,19 @@ pub struct Secrets {
     pub admin_password: Option<SecretValue>,
     /// The master key.
     pub master_key: Option<SecretValue>,
+    /// Master keys that may still read, separated by commas.
+    pub old_master_keys: Option<SecretValue>,
 }
 
 impl Secrets {
     fn from_environment() -> Self {
         let read =
             |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty()).map(SecretValue::new);
-        Self { admin_password: read("MCPCTL_ADMIN_PASSWORD"), master_key: read("MCPCTL_MASTER_KEY") }
+        Self {
+            admin_password: read("MCPCTL_ADMIN_PASSWORD"),
+            master_key: read("MCPCTL_MASTER_KEY"),
+            old_master_keys: read("MCPCTL_OLD_MASTER_KEYS"),
+        }
     }
 }
 

@@ -7,7 +7,11 @@ use std::{
 
 use clap::Parser as _;
 use mcpctl_core::gateway::SPANS;
-use mcpctl_server::{Config, Telemetry, config::LogFormat, run};
+use mcpctl_server::{
+    Config, Telemetry,
+    config::{Command, LogFormat},
+    rekey, run,
+};
 use tikv_jemallocator::Jemalloc;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::{EnvFilter, Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _};
@@ -28,7 +32,12 @@ fn main() -> ExitCode {
         Err(error) => return fail(&error.chain()),
     };
     start_logging(config.log_format, telemetry.as_ref());
-    let ended = runtime.block_on(run(config, told_to_stop(), announce));
+    let ended = runtime.block_on(async {
+        match config.command {
+            Some(Command::Rekey) => rekey(&config).await,
+            None => run(config, told_to_stop(), announce).await,
+        }
+    });
     telemetry.into_iter().for_each(Telemetry::stop);
     match ended {
         Ok(()) => ExitCode::SUCCESS,

@@ -18,7 +18,8 @@ use mcpctl_core::{
 };
 
 use crate::{
-    App, Config, ConnectionLimits, Listener, descriptors, gemini, master_key, serve_on_cores, telemetry,
+    App, Config, ConnectionLimits, Listener, descriptors, gemini, master_key, rekey, serve_on_cores,
+    telemetry,
 };
 
 /// How long the last audit events may take to be written when the server stops.
@@ -36,14 +37,11 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>, announce: impl 
     let listener = Listener::bind(config.listen)
         .map_err(|cause| Error::invalid(format!("cannot listen on {}: {cause}", config.listen)))?
         .with_limits(connection_limits(&config));
-    let key = master_key::load(config.secrets.master_key.as_ref(), &data_dir)?;
-    let url = match &config.database_url {
-        Some(url) => url.clone(),
-        None => format!("sqlite://{}", data_dir.join("mcpctl.db").display()),
-    };
+    let keys = master_key::load(&config.secrets, &data_dir)?;
+    let url = database_url(&config, &data_dir);
     let store = Arc::new(SqlStore::open(&url).await?);
     let mut builder = Registry::builder(store)
-        .master_key(key)
+        .keyring(keys.ring.clone())
         .max_staleness(config.max_staleness)
         .audit_mode(config.audit.into());
     if let Some(path) = &config.audit_file {
@@ -53,6 +51,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>, announce: impl 
         builder = builder.audit_retention(retention);
     }
     let registry = builder.open().await?;
+    let renewing = tokio::spawn(rekey::keep_up(registry.clone(), keys, rekey::is_shared(&url)));
     let admin = if registry.is_sealed() {
         None
     } else {
@@ -67,6 +66,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>, announce: impl 
     announce(&welcome(&format!("http://{address}"), &data_dir, admin.as_ref()));
     tracing::info!(%address, "listening");
     serve_on_cores(listener, &app, stop).await?;
+    renewing.abort();
     registry.finish_audit(FLUSH).await?;
     tracing::info!("stopped");
     Ok(())
@@ -82,7 +82,16 @@ fn connection_limits(config: &Config) -> ConnectionLimits {
     }
 }
 
-fn data_dir(config: &Config) -> Result<PathBuf> {
+/// The database to use.
+pub(crate) fn database_url(config: &Config, data_dir: &Path) -> String {
+    match &config.database_url {
+        Some(url) => url.clone(),
+        None => format!("sqlite://{}", data_dir.join("mcpctl.db").display()),
+    }
+}
+
+/// The folder of the data, which is made when it is not there.
+pub(crate) fn data_dir(config: &Config) -> Result<PathBuf> {
     let folder = match &config.data_dir {
         Some(folder) => folder.clone(),
         None => ProjectDirs::from("", "", "mcpctl")

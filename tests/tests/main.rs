@@ -23,6 +23,7 @@ mod logins;
 mod metrics;
 mod overload;
 mod references;
+mod rekey;
 mod resources;
 mod routes;
 mod secrets;

@@ -13,6 +13,7 @@ mod open;
 mod password;
 mod query;
 mod references;
+mod rekey;
 mod secrets;
 mod snapshot;
 mod tokens;
@@ -23,6 +24,7 @@ pub use access::{CanI, WhoCan};
 pub use login::{LoggedIn, NewAdmin, Origin};
 pub use open::{Registry, RegistryBuilder};
 pub use query::{ListQuery, Page};
+pub use rekey::Rekeyed;
 pub use snapshot::{LlmEntry, Shelf, Snapshot};
 
 pub use write::Created;

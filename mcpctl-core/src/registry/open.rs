@@ -88,8 +88,8 @@ const POLL_TOLERANCE: Duration = Duration::from_secs(5);
 const RARELY: u32 = 4;
 
 /// The key under which a known value is sealed, to tell whether the master key fits.
-const KEY_CHECK: &str = "master-key-check";
-const KEY_CHECK_TEXT: &[u8] = b"mcpctl";
+pub(super) const KEY_CHECK: &str = "master-key-check";
+pub(super) const KEY_CHECK_TEXT: &[u8] = b"mcpctl";
 
 impl RegistryBuilder {
     /// The master key that protects stored secret values. Without one, a random key is made: good for a store
@@ -400,7 +400,7 @@ async fn seed(store: &dyn Storage, keyring: &Keyring) -> Result<()> {
     }
 }
 
-async fn key_fits(store: &dyn Storage, keyring: &Keyring) -> Result<bool> {
+pub(super) async fn key_fits(store: &dyn Storage, keyring: &Keyring) -> Result<bool> {
     let Some(sealed) = store.value(KEY_CHECK).await? else {
         // Fail closed: a store with backends always has this value.
         return Ok(false);

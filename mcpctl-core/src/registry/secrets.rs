@@ -149,9 +149,14 @@ impl Registry {
     }
 }
 
-fn slot(secret: &Object) -> Result<Slot> {
+/// The version of a Secret's values.
+pub(super) fn value_version(secret: &Object) -> Result<i64> {
     let version = secret.spec.get(VALUE_VERSION).and_then(Value::as_i64);
-    let version = version.ok_or_else(|| Error::internal("a stored secret has no version of its values"))?;
+    version.ok_or_else(|| Error::internal("a stored secret has no version of its values"))
+}
+
+fn slot(secret: &Object) -> Result<Slot> {
+    let version = value_version(secret)?;
     Ok(Slot { id: secret.id.clone(), name: secret.name.clone(), version })
 }
 

@@ -70,6 +70,8 @@ pub enum EventDetail {
     Denied(Denial),
     /// Secret values were shown.
     SecretReveal(Reveal),
+    /// Stored values were encrypted anew, under another master key.
+    Rekey(Rekey),
     /// Somebody acted for another user: the event's `impersonator` for its `user`.
     Impersonation(Impersonation),
 }
@@ -168,6 +170,16 @@ pub struct Reveal {
     pub resource_id: String,
 }
 
+/// Stored values were encrypted anew.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rekey {
+    /// The id of the master key that they are under now.
+    pub key: String,
+    /// How many values.
+    pub values: u64,
+}
+
 /// Somebody acted for another user.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -224,6 +236,7 @@ impl AuditEvent {
             EventDetail::Denied(denial) => tidy(&mut denial.permission),
             EventDetail::SecretReveal(reveal) => tidy(&mut reveal.name),
             EventDetail::Impersonation(impersonation) => tidy(&mut impersonation.request),
+            EventDetail::Rekey(rekey) => tidy(&mut rekey.key),
         }
         let Actor { user, token, impersonator, request_id, .. } = &mut actor;
         [user, token, impersonator, request_id].into_iter().flatten().for_each(tidy_shared);
@@ -240,6 +253,7 @@ impl AuditEvent {
             EventDetail::Denied(_) => "denied",
             EventDetail::SecretReveal(_) => "secret_reveal",
             EventDetail::Impersonation(_) => "impersonation",
+            EventDetail::Rekey(_) => "rekey",
         }
     }
 

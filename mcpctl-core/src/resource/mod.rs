@@ -26,7 +26,7 @@ mod view;
 pub use body::parse_body;
 pub(crate) use event::first_id_at;
 pub use event::{
-    Actor, AuditEvent, Change, Denial, EventDetail, Impersonation, InferenceCall, Login, Reveal,
+    Actor, AuditEvent, Change, Denial, EventDetail, Impersonation, InferenceCall, Login, Rekey, Reveal,
 };
 pub use faults::Faults;
 pub use field::{Field, FieldType, OnDelete};

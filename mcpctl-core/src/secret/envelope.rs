@@ -54,6 +54,31 @@ impl Keyring {
         self
     }
 
+    /// The id of the key that writes.
+    pub fn write_id(&self) -> &str {
+        self.write.id()
+    }
+
+    /// The ids of the keys that only read.
+    pub fn read_ids(&self) -> impl Iterator<Item = &str> {
+        self.read.iter().map(MasterKey::id)
+    }
+
+    /// The same ring without the keys that only read.
+    pub(super) fn writing_alone(&self) -> Self {
+        Self::new(self.write.clone())
+    }
+
+    /// Every key, the one that writes first.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &MasterKey> {
+        std::iter::once(&self.write).chain(&self.read)
+    }
+
+    /// The id of the key that a sealed value was wrapped with; `None` when it is damaged.
+    pub fn wrapped_by(sealed: &str) -> Option<String> {
+        serde_json::from_str::<Envelope>(sealed).ok().map(|envelope| envelope.kid)
+    }
+
     /// Encrypts `value`, bound to its `owner` and `version`.
     pub fn seal(&self, owner: &str, version: i64, value: &[u8]) -> Result<String> {
         let kid = self.write.id();
@@ -80,8 +105,7 @@ impl Keyring {
         if envelope.v != FORMAT {
             return Err(damaged());
         }
-        let mut keys = std::iter::once(&self.write).chain(&self.read);
-        let key = keys.find(|key| key.id() == envelope.kid).ok_or_else(|| {
+        let key = self.keys().find(|key| key.id() == envelope.kid).ok_or_else(|| {
             Error::new(
                 ErrorKind::Sealed,
                 "its stored value was encrypted with another master key than the one in use",

@@ -1,40 +1,78 @@
-//! A master key in a file of its own.
+//! Master keys in a file of their own: a line each, the one that writes first.
 
 use std::{
-    fs::OpenOptions,
+    fs::{File, OpenOptions},
     io::{self, Read as _, Write as _},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use zeroize::Zeroizing;
 
-use super::MasterKey;
+use super::{Keyring, MasterKey};
 use crate::error::{Error, Result};
 
-impl MasterKey {
-    /// The key in the file at `path`, which is made, for its owner alone, when it is not there. Blocks.
+impl Keyring {
+    /// The keys in the file at `path`, which is made with a new one, for its owner alone, when it is not there. Blocks.
     ///
     /// # Errors
     ///
     /// Invalid, when the file cannot be read or made, holds no key, or others may read it.
     pub fn load_or_create(path: &Path) -> Result<Self> {
-        let fault = |cause: io::Error| Error::invalid(format!("the key file {}: {cause}", path.display()));
-        let parse = |text: &str| {
-            Self::parse(text).map_err(|error| error.context(format_args!("the key file {}", path.display())))
-        };
         match read(path) {
-            Ok(text) => parse(&text),
-            Err(cause) if cause.kind() == io::ErrorKind::NotFound => match create(path) {
-                Ok(key) => Ok(key),
-                // Another process was first.
-                Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => {
-                    parse(&read(path).map_err(fault)?)
+            Ok(text) => parse(path, &text),
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
+                let ring = Self::new(MasterKey::generate());
+                match write_draft(path, &ring).and_then(|draft| link(&draft, path)) {
+                    Ok(()) => Ok(ring),
+                    // Another process was first.
+                    Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => {
+                        parse(path, &read(path).map_err(|cause| fault(path, &cause))?)
+                    }
+                    Err(cause) => Err(fault(path, &cause)),
                 }
-                Err(cause) => Err(fault(cause)),
-            },
-            Err(cause) => Err(fault(cause)),
+            }
+            Err(cause) => Err(fault(path, &cause)),
         }
     }
+
+    /// Puts a new key that writes into the file at `path`; those that are in it go on reading. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// As for [`load_or_create`](Self::load_or_create).
+    pub fn add_key(path: &Path) -> Result<Self> {
+        let old = Self::load_or_create(path)?;
+        let ring = old.keys().cloned().fold(Self::new(MasterKey::generate()), Self::also_reading);
+        replace(path, &ring)?;
+        Ok(ring)
+    }
+
+    /// Leaves only the key that writes in the file at `path`, if it is still the one of this ring. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// As for [`load_or_create`](Self::load_or_create).
+    pub fn forget_others(&self, path: &Path) -> Result<Self> {
+        let now = Self::load_or_create(path)?;
+        if now.write_id() != self.write_id() {
+            // Somebody has begun another change of keys.
+            return Ok(now);
+        }
+        let ring = now.writing_alone();
+        replace(path, &ring)?;
+        Ok(ring)
+    }
+}
+
+fn fault(path: &Path, cause: &io::Error) -> Error {
+    Error::invalid(format!("the key file {}: {cause}", path.display()))
+}
+
+fn parse(path: &Path, text: &str) -> Result<Keyring> {
+    let in_file = |error: Error| error.context(format_args!("the key file {}", path.display()));
+    let mut keys = text.lines().filter(|line| !line.trim().is_empty()).map(MasterKey::parse);
+    let first = keys.next().unwrap_or_else(|| MasterKey::parse("")).map_err(in_file)?;
+    keys.try_fold(Keyring::new(first), |ring, key| Ok(ring.also_reading(key.map_err(in_file)?)))
 }
 
 fn read(path: &Path) -> io::Result<Zeroizing<String>> {
@@ -53,18 +91,36 @@ fn read(path: &Path) -> io::Result<Zeroizing<String>> {
     Ok(text)
 }
 
-/// Makes the file whole or not at all: a torn key would seal the data for ever.
-fn create(path: &Path) -> io::Result<MasterKey> {
-    let key = MasterKey::generate();
+/// Writes the file whole or not at all: a torn key would seal the data for ever.
+fn replace(path: &Path, ring: &Keyring) -> Result<()> {
+    let replaced = write_draft(path, ring).and_then(|draft| std::fs::rename(draft, path));
+    let synced = replaced.and_then(|()| match path.parent() {
+        Some(folder) if cfg!(unix) && !folder.as_os_str().is_empty() => File::open(folder)?.sync_all(),
+        _ => Ok(()),
+    });
+    synced.map_err(|cause| fault(path, &cause))
+}
+
+/// Another name for the draft, unless the file is there already.
+fn link(draft: &Path, path: &Path) -> io::Result<()> {
+    let linked = std::fs::hard_link(draft, path);
+    let _ = std::fs::remove_file(draft);
+    linked
+}
+
+/// The file under another name beside it, on disk.
+fn write_draft(path: &Path, ring: &Keyring) -> io::Result<PathBuf> {
     let draft = path.with_extension(format!("key.{}", std::process::id()));
     let mut options = OpenOptions::new();
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut file = options.write(true).create(true).truncate(true).open(&draft)?;
-    let made = file.write_all(key.to_base64().as_bytes()).and_then(|()| file.write_all(b"\n"));
-    let linked = made.and_then(|()| file.sync_all()).and_then(|()| std::fs::hard_link(&draft, path));
-    let _ = std::fs::remove_file(&draft);
-    linked.map(|()| key)
+    for key in ring.keys() {
+        file.write_all(key.to_base64().as_bytes())?;
+        file.write_all(b"\n")?;
+    }
+    file.sync_all()?;
+    Ok(draft)
 }
 
 #[cfg(all(test, unix))]
@@ -77,13 +133,31 @@ mod tests {
     fn the_file_is_made_once_for_its_owner_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("master.key");
-        let made = MasterKey::load_or_create(&path).unwrap();
+        let made = Keyring::load_or_create(&path).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(MasterKey::load_or_create(&path).unwrap().id(), made.id());
+        assert_eq!(Keyring::load_or_create(&path).unwrap().write_id(), made.write_id());
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(MasterKey::load_or_create(&path).unwrap_err().message().contains("chmod 600"));
+        assert!(Keyring::load_or_create(&path).unwrap_err().message().contains("chmod 600"));
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
         std::fs::write(&path, "torn").unwrap();
-        assert!(MasterKey::load_or_create(&path).is_err());
+        assert!(Keyring::load_or_create(&path).is_err());
+    }
+
+    #[test]
+    fn a_new_key_writes_and_the_old_one_reads_until_it_is_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("master.key");
+        let old = Keyring::load_or_create(&path).unwrap();
+        let sealed = old.seal("ca", 1, b"v").unwrap();
+        let both = Keyring::add_key(&path).unwrap();
+        assert_eq!(both.read_ids().collect::<Vec<_>>(), [old.write_id()]);
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let loaded = Keyring::load_or_create(&path).unwrap();
+        assert_eq!(loaded.write_id(), both.write_id());
+        assert!(loaded.open("ca", 1, &sealed).is_ok());
+        assert_eq!(old.forget_others(&path).unwrap().read_ids().count(), 1, "not its turn any more");
+        assert_eq!(both.forget_others(&path).unwrap().read_ids().count(), 0);
+        assert!(Keyring::load_or_create(&path).unwrap().open("ca", 1, &sealed).is_err());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no draft is left");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use zeroize::Zeroizing;
 
@@ -14,13 +15,23 @@ use crate::{
 /// Keeps values in the store, sealed by the keyring. The name is historical: nothing is kept in clear.
 pub struct PlaintextBackend {
     store: Arc<dyn Storage>,
-    keyring: Keyring,
+    keyring: ArcSwap<Keyring>,
 }
 
 impl PlaintextBackend {
     /// A backend over `store`.
     pub fn new(store: Arc<dyn Storage>, keyring: Keyring) -> Self {
-        Self { store, keyring }
+        Self { store, keyring: ArcSwap::from_pointee(keyring) }
+    }
+
+    /// The keys in use.
+    pub fn keyring(&self) -> Arc<Keyring> {
+        self.keyring.load_full()
+    }
+
+    /// Uses other keys from now on.
+    pub fn use_keyring(&self, keyring: Keyring) {
+        self.keyring.store(Arc::new(keyring));
     }
 }
 
@@ -30,7 +41,7 @@ impl SecretBackend for PlaintextBackend {
         let Some(sealed) = self.store.value(slot.id.as_str()).await? else {
             return Err(Error::new(ErrorKind::SecretUnavailable, "its stored value is missing"));
         };
-        let opened = self.keyring.open(slot.id.as_str(), slot.version, &sealed)?;
+        let opened = self.keyring.load().open(slot.id.as_str(), slot.version, &sealed)?;
         let data: BTreeMap<String, String> = serde_json::from_slice(&opened)
             .map_err(|_| Error::new(ErrorKind::SecretUnavailable, "its stored value is malformed"))?;
         Ok(data.into_iter().map(|(key, value)| (key, SecretValue::new(value))).collect())
@@ -40,7 +51,7 @@ impl SecretBackend for PlaintextBackend {
         let exposed: BTreeMap<&str, &str> =
             data.iter().map(|(key, value)| (key.as_str(), value.expose())).collect();
         let plain = Zeroizing::new(serde_json::to_vec(&exposed).map_err(Error::internal)?);
-        let value = self.keyring.seal(slot.id.as_str(), slot.version, &plain)?;
+        let value = self.keyring.load().seal(slot.id.as_str(), slot.version, &plain)?;
         let write = Write::PutValue { key: slot.id.as_str().to_owned(), value };
         Ok(Stored { external_ref: String::new(), writes: vec![write] })
     }

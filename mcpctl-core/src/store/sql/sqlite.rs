@@ -2,7 +2,7 @@
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
-    io,
+    io::{self, Write as _},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -121,17 +121,37 @@ impl Connector for DatabaseFile {
     }
 }
 
-/// Takes the lock of a database file.
-fn lock(database: &Path) -> Result<File> {
+/// The process that has the database at `path` open, if one has.
+pub(super) fn holder(path: &Path) -> Option<u32> {
+    let path = lock_path(&path.canonicalize().ok()?);
+    let file = File::open(&path).ok()?;
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => std::fs::read_to_string(&path).ok()?.parse().ok(),
+        Ok(()) | Err(TryLockError::Error(_)) => None,
+    }
+}
+
+fn lock_path(database: &Path) -> PathBuf {
     let mut path = PathBuf::from(database).into_os_string();
     path.push(".lock");
-    let path = PathBuf::from(path);
+    PathBuf::from(path)
+}
+
+/// Takes the lock of a database file.
+fn lock(database: &Path) -> Result<File> {
+    let path = lock_path(database);
     let fault = |cause: io::Error| {
         Error::invalid(format!("the lock file `{}` cannot be used: {cause}", path.display())).caused_by(cause)
     };
     let file = private(OpenOptions::new().create(true).truncate(false)).open(&path).map_err(fault)?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => {
+            // Who it is, for those who come later: see `holder`.
+            file.set_len(0)
+                .and_then(|()| (&file).write_all(std::process::id().to_string().as_bytes()))
+                .map_err(fault)?;
+            Ok(file)
+        }
         Err(TryLockError::WouldBlock) => Err(Error::conflict(format!(
             "the database `{}` is in use by another process; stop that one first",
             database.display()

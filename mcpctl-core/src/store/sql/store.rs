@@ -59,6 +59,17 @@ impl SqlStore {
     }
 }
 
+impl SqlStore {
+    /// The id of the process that has the database file at `url` to itself, if there is one.
+    pub fn holder(url: &str) -> Option<u32> {
+        match url.split_once("://") {
+            #[cfg(feature = "sqlite")]
+            Some(("sqlite", path)) => sqlite::holder(std::path::Path::new(path)),
+            _ => None,
+        }
+    }
+}
+
 impl Database {
     fn open(url: &str) -> Result<Self> {
         match url.split_once("://") {
