@@ -174,10 +174,14 @@ impl Upstream {
         let (stream, open) = self.pool.counts.tried(self.pool.sort, tried).map_err(Fault::Connect)?;
         match stream {
             MaybeHttpsStream::Http(stream) => Driven::new(CountedStream::new(stream, open)).await,
+            // Larger by far, so that it would make the futures of plain connections large, too.
             MaybeHttpsStream::Https(stream) => {
                 let speaks_http2 = stream.inner().get_ref().1.alpn_protocol() == Some(HTTP2);
-                let stream = CountedStream::new(stream, open);
-                if speaks_http2 { self.pool.share(stream).await } else { Driven::new(stream).await }
+                let stream = CountedStream::new(Box::new(stream), open);
+                match speaks_http2 {
+                    true => Box::pin(self.pool.share(stream)).await,
+                    false => Driven::new(stream).await,
+                }
             }
         }
     }
