@@ -173,14 +173,14 @@ impl Upstream {
         let tried = tried.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()));
         let (stream, open) = self.pool.counts.tried(self.pool.sort, tried).map_err(Fault::Connect)?;
         match stream {
-            MaybeHttpsStream::Http(stream) => Driven::new(CountedStream::new(stream, open)).await,
+            MaybeHttpsStream::Http(stream) => Driven::over(CountedStream::new(stream, open)).await,
             // Larger by far, so that it would make the futures of plain connections large, too.
             MaybeHttpsStream::Https(stream) => {
                 let speaks_http2 = stream.inner().get_ref().1.alpn_protocol() == Some(HTTP2);
                 let stream = CountedStream::new(Box::new(stream), open);
                 match speaks_http2 {
                     true => Box::pin(self.pool.share(stream)).await,
-                    false => Driven::new(stream).await,
+                    false => Driven::over(stream).await,
                 }
             }
         }
@@ -198,7 +198,7 @@ fn tcp(connect_timeout: Duration) -> HttpConnector<Resolver> {
 }
 
 impl Driven {
-    async fn new<T: Read + Write + Send + Unpin + 'static>(stream: T) -> Result<Connection, Fault> {
+    async fn over<T: Read + Write + Send + Unpin + 'static>(stream: T) -> Result<Connection, Fault> {
         let (sender, driver) = http1::handshake(stream).await.map_err(Fault::Exchange)?;
         Ok(Connection::Driven(Self { sender, driver: Some(Box::pin(driver)) }))
     }
