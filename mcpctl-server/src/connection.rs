@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    future::poll_fn,
     io,
     pin::Pin,
     sync::{
@@ -29,6 +30,7 @@ use pin_project_lite::pin_project;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    sync::watch,
     time::Sleep,
 };
 use tokio_io_timeout::TimeoutWriter;
@@ -72,8 +74,8 @@ const PONG: Duration = Duration::from_secs(20);
 const GRACE: Duration = Duration::from_secs(30);
 /// How long connections that look idle may still bring what was asked before the server was told to stop.
 const LAST_CALL: Duration = Duration::from_millis(100);
-/// As long as it takes to know that a client does not speak HTTP/1: its first words are these of HTTP/2.
-const PREFACE: u64 = 24;
+/// The first words of a client that speaks HTTP/2.
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Answers on connections, each a task of the current runtime.
 pub(crate) struct Server {
@@ -81,6 +83,8 @@ pub(crate) struct Server {
     builder: auto::Builder<TokioExecutor>,
     limits: ConnectionLimits,
     connections: GracefulShutdown,
+    /// Ends connections that have not said a word.
+    stop: watch::Sender<bool>,
 }
 
 impl Server {
@@ -99,7 +103,8 @@ impl Server {
             .max_header_list_size(MAX_HEADERS)
             .max_concurrent_streams(MAX_STREAMS)
             .max_send_buf_size(MAX_UNSENT);
-        Self { app, builder, limits, connections: GracefulShutdown::new() }
+        let (connections, stop) = (GracefulShutdown::new(), watch::Sender::new(false));
+        Self { app, builder, limits, connections, stop }
     }
 
     /// Answers on a connection. `held` is dropped at its end.
@@ -120,13 +125,25 @@ impl Server {
             }
         });
         let timer = HeadTimer { progress: Arc::default(), header_timeout: self.limits.header_timeout };
-        let stream = ClientStream::new(stream, &timer, &self.limits);
+        let mut stream = ClientStream::new(stream, &timer, &self.limits);
         let mut builder = self.builder.clone();
         builder.http1().timer(timer);
-        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-        let connection = self.connections.watch(connection);
+        let (connections, mut stop) = (self.connections.watcher(), self.stop.subscribe());
         tokio::spawn(async move {
-            if let Err(fault) = connection.await {
+            let speaks_http1 = tokio::select! {
+                speaks_http1 = poll_fn(|cx| stream.poll_first_words(cx)) => speaks_http1,
+                _ = stop.wait_for(|stop| *stop) => return,
+            };
+            drop(stop);
+            match speaks_http1 {
+                // Had the library to find that out, it would read the first words alone, and make room for as much
+                // as fits into its buffer behind them, which is twice the buffer.
+                Ok(true) => builder = builder.http1_only(),
+                Ok(false) => {}
+                Err(fault) => return tracing::debug!(%fault, "a connection did not begin"),
+            }
+            let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+            if let Err(fault) = connections.watch(connection).await {
                 tracing::debug!(%fault, "a connection ended early");
             }
             drop(held);
@@ -140,6 +157,7 @@ impl Server {
         if tokio::spawn(tokio::time::sleep(LAST_CALL)).await.is_err() {
             tracing::debug!("the last call was cut short");
         }
+        self.stop.send_replace(true);
         if tokio::time::timeout(GRACE, self.connections.shutdown()).await.is_err() {
             tracing::warn!("some requests were still running after {} seconds", GRACE.as_secs());
         }
@@ -171,6 +189,19 @@ impl ClientStream {
         let opening = HeadDeadline::new(timer, Instant::now() + limits.keep_alive, 0);
         Self { stream: Box::pin(stream), progress: timer.progress.clone(), opening: Some(Box::pin(opening)) }
     }
+
+    /// Waits for a client's first words, and leaves them where they are: whether they can only be HTTP/1.
+    fn poll_first_words(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        let mut words = [0; PREFACE.len()];
+        let mut words = ReadBuf::new(&mut words);
+        if self.stream.get_ref().poll_peek(cx, &mut words)?.is_ready() {
+            return Poll::Ready(Ok(!PREFACE.starts_with(words.filled())));
+        }
+        match &mut self.opening {
+            Some(deadline) => deadline.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into())),
+            None => Poll::Pending,
+        }
+    }
 }
 
 impl AsyncRead for ClientStream {
@@ -188,7 +219,7 @@ impl AsyncRead for ClientStream {
                 progress.read.store(progress.read.load(Relaxed).wrapping_add(bytes), Relaxed);
             }
             Poll::Pending if self.opening.is_some() => {
-                if progress.is_http1.load(Relaxed) || progress.read.load(Relaxed) >= PREFACE {
+                if progress.is_http1.load(Relaxed) || progress.read.load(Relaxed) >= PREFACE.len() as u64 {
                     self.opening = None;
                 } else if let Some(deadline) = &mut self.opening
                     && deadline.as_mut().poll(cx).is_ready()

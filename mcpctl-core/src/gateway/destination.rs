@@ -71,7 +71,7 @@ impl Destination {
                 // All paths are at one host, so they share their connections.
                 let first = uris.first().map(|(_, uri)| uri);
                 let first = first.ok_or_else(|| Error::internal("a provider without an address"))?;
-                transport.way(first, millis("connectTimeoutMs").unwrap_or(DEFAULT_CONNECT_TIMEOUT))
+                transport.way(first, millis("connectTimeoutMs").unwrap_or(DEFAULT_CONNECT_TIMEOUT))?
             }
         };
         let headers = base_headers(&llm, adapter);

@@ -333,6 +333,10 @@ impl Gateway {
 }
 
 /// How a provider answered.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it lives for a moment, and a box would be an allocation per stream"
+)]
 enum Called {
     /// In full.
     Whole { answer: Answer, bytes: usize },

@@ -36,13 +36,13 @@ impl Collector for Behind {
 
 impl Behind {
     fn encode_connections(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let Connections { plain, tls, idle } = &*self.connections;
+        let Connections { plain, tls } = &*self.connections;
         let sorts = || [([("scheme", "http")], plain), ([("scheme", "https")], tls)].into_iter();
         let family = Family::new("provider_connections", "Connections to providers that are open");
         gauges(encoder, family, sorts().map(|(scheme, counts)| (scheme, counts.open.load(Relaxed))))?;
-        let help = "Connections to providers that wait for a request; those with TLS are not known";
-        let idle = [([("scheme", "http")], idle.load(Relaxed))];
-        gauges(encoder, Family::new("provider_connections_idle", help), idle)?;
+        let help = "Connections to providers that wait for a request; one of HTTP/2 never does";
+        let family = Family::new("provider_connections_idle", help);
+        gauges(encoder, family, sorts().map(|(scheme, counts)| (scheme, counts.idle.load(Relaxed))))?;
         let family = Family::new("provider_connects", "Connections to providers that were made");
         counters(encoder, family, sorts().map(|(scheme, counts)| (scheme, counts.connects.load(Relaxed))))?;
         let family = Family::new("provider_connect_failures", "Connections to providers that failed");

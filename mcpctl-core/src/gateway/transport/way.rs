@@ -6,43 +6,32 @@ use std::{
     future::poll_fn,
     io,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
     task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
-use http::{Request, Response, Uri, uri::Scheme};
+use http::{Request, Response, Uri, uri::PathAndQuery};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper_rustls::{ConfigBuilderExt as _, HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::{
-    client::legacy::{self, connect::HttpConnector},
-    rt::{TokioExecutor, TokioTimer},
-};
+use hyper_rustls::ConfigBuilderExt as _;
 use rustls::{ClientConfig, RootCertStore};
 
 use super::{
-    counted::{Connections, CountedConnector},
+    counted::Connections,
     program::{self, GeminiProgram, RunBody, Runner, is_late},
-    resolver::Resolver,
-    upstream::{self, Connector, Upstream, UpstreamBody},
+    upstream::{self, HTTP2, Upstream, UpstreamBody},
 };
 use crate::error::{Error, Result};
 
 /// The way to a provider.
 pub(in crate::gateway) enum Way {
-    /// Plain HTTP/1.1.
-    Plain(Box<Upstream>),
-    /// TLS, and HTTP/2 where the provider has it.
-    Tls(Box<Client>),
+    /// Connections, shared with other Llms at the same host.
+    Http(Arc<Upstream>),
     /// A program.
     Program(Box<Runner>),
 }
-
-/// A pool of connections with TLS. Clones share it.
-type Client = legacy::Client<CountedConnector<HttpsConnector<Connector>>, Full<Bytes>>;
 
 /// Why a request had no response: how far it came, and what went wrong, fit to be shown.
 pub(in crate::gateway) struct Fault {
@@ -97,22 +86,18 @@ impl std::error::Error for BrokenOff {
 
 /// The body of a provider's answer.
 pub(in crate::gateway) enum ProviderBody {
-    Plain(UpstreamBody),
-    Tls(Incoming),
+    Http(UpstreamBody),
     Program(Box<RunBody>),
 }
 
-/// Makes ways to providers. Those with TLS share a client for each connect timeout in use, since that is a property
-/// of the connector.
+/// Makes ways to providers.
 pub(in crate::gateway) struct Transport {
-    tls: ClientConfig,
-    clients: Mutex<HashMap<Duration, Client>>,
+    tls: Arc<ClientConfig>,
+    /// Those in use, by scheme and host, and by the connect timeout, which is a property of connections.
+    upstreams: Mutex<HashMap<(Uri, Duration), Weak<Upstream>>>,
     connections: Arc<Connections>,
     gemini: Option<Arc<GeminiProgram>>,
 }
-
-/// How long a connection may be idle before it is closed.
-const IDLE: Duration = Duration::from_secs(60);
 
 impl Transport {
     pub(in crate::gateway) fn new(gemini: Option<GeminiProgram>) -> Result<Self> {
@@ -122,7 +107,7 @@ impl Transport {
                 .with_safe_default_protocol_versions()
                 .map_err(Error::internal)
         };
-        let tls = match builder()?.try_with_platform_verifier() {
+        let mut tls = match builder()?.try_with_platform_verifier() {
             Ok(verified) => verified.with_no_client_auth(),
             Err(fault) => {
                 // Plain http providers still work; https ones fail as untrusted.
@@ -130,14 +115,15 @@ impl Transport {
                 builder()?.with_root_certificates(RootCertStore::empty()).with_no_client_auth()
             }
         };
-        let (clients, connections, gemini) = (Mutex::default(), Arc::default(), gemini.map(Arc::new));
-        Ok(Self { tls, clients, connections, gemini })
+        tls.alpn_protocols = vec![HTTP2.to_vec(), b"http/1.1".to_vec()];
+        let (upstreams, connections, gemini) = (Mutex::default(), Arc::default(), gemini.map(Arc::new));
+        Ok(Self { tls: Arc::new(tls), upstreams, connections, gemini })
     }
 
     /// The same, with connections of its own.
     pub(in crate::gateway) fn with_own_connections(&self) -> Self {
         let (tls, connections, gemini) = (self.tls.clone(), self.connections.clone(), self.gemini.clone());
-        Self { tls, clients: Mutex::default(), connections, gemini }
+        Self { tls, upstreams: Mutex::default(), connections, gemini }
     }
 
     /// What connections there are, those of the same gateway on other threads included.
@@ -145,44 +131,32 @@ impl Transport {
         &self.connections
     }
 
-    /// The way to `uri`, whose connections must be there within `connect_timeout`.
-    pub(in crate::gateway) fn way(&self, uri: &Uri, connect_timeout: Duration) -> Way {
-        if uri.scheme() == Some(&Scheme::HTTP)
-            && let Some(upstream) = Upstream::new(uri, connector(connect_timeout))
-        {
-            return Way::Plain(Box::new(upstream.counted(self.connections.clone())));
+    /// The way to the host of `uri`, whose connections must be there within `connect_timeout`.
+    ///
+    /// # Errors
+    ///
+    /// Internal, when the address has no host.
+    pub(in crate::gateway) fn way(&self, uri: &Uri, connect_timeout: Duration) -> Result<Way> {
+        let mut origin = uri.clone().into_parts();
+        origin.path_and_query = Some(PathAndQuery::from_static("/"));
+        let origin = Uri::from_parts(origin).map_err(Error::internal)?;
+        let key = (origin, connect_timeout);
+        let mut upstreams = self.upstreams.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = upstreams.get(&key).and_then(Weak::upgrade) {
+            return Ok(Way::Http(known));
         }
-        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        let client = clients.entry(connect_timeout).or_insert_with(|| self.client(connect_timeout));
-        Way::Tls(Box::new(client.clone()))
+        let made = Upstream::new(&key.0, connect_timeout, self.tls.clone(), self.connections.clone());
+        let made = Arc::new(made.ok_or_else(|| Error::internal("an address without a host"))?);
+        // Those that no Llm has any more go.
+        upstreams.retain(|_, upstream| upstream.strong_count() > 0);
+        upstreams.insert(key, Arc::downgrade(&made));
+        Ok(Way::Http(made))
     }
 
     /// The way to the `gemini` program, each run of which lasts for `timeout` at most; `None` without that program.
     pub(in crate::gateway) fn way_to_gemini(&self, timeout: Duration) -> Option<Way> {
         self.gemini.clone().map(|program| Way::Program(Box::new(Runner::new(program, timeout))))
     }
-
-    fn client(&self, connect_timeout: Duration) -> Client {
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(self.tls.clone())
-            .https_or_http()
-            .enable_http1()
-            .enable_http2()
-            .wrap_connector(connector(connect_timeout));
-        legacy::Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE)
-            .build(CountedConnector::new(connector, self.connections.clone()))
-    }
-}
-
-fn connector(connect_timeout: Duration) -> Connector {
-    let mut tcp = HttpConnector::new_with_resolver(Resolver);
-    tcp.enforce_http(false);
-    tcp.set_nodelay(true);
-    tcp.set_connect_timeout(Some(connect_timeout));
-    tcp.set_keepalive(Some(Duration::from_secs(30)));
-    tcp
 }
 
 impl Way {
@@ -192,20 +166,13 @@ impl Way {
         request: Request<Full<Bytes>>,
     ) -> Result<Response<ProviderBody>, Fault> {
         match self {
-            Self::Plain(upstream) => match upstream.send(request).await {
-                Ok(response) => Ok(response.map(ProviderBody::Plain)),
+            Self::Http(upstream) => match upstream.send(request).await {
+                Ok(response) => Ok(response.map(ProviderBody::Http)),
                 Err(upstream::Fault::Connect(fault)) => {
                     Err(Fault { kind: FaultKind::Connect, what: describe(&*fault) })
                 }
                 Err(upstream::Fault::Exchange(fault)) => {
                     Err(Fault { kind: FaultKind::Exchange, what: describe(&fault) })
-                }
-            },
-            Self::Tls(client) => match client.request(request).await {
-                Ok(response) => Ok(response.map(ProviderBody::Tls)),
-                Err(fault) => {
-                    let kind = if fault.is_connect() { FaultKind::Connect } else { FaultKind::Exchange };
-                    Err(Fault { kind, what: describe(&fault) })
                 }
             },
             // A box of its own: a call over HTTP carries nothing of it.
@@ -245,21 +212,19 @@ impl Body for ProviderBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
-        let over_http = match self.get_mut() {
-            Self::Plain(body) => Pin::new(body).poll_frame(cx),
-            Self::Tls(body) => Pin::new(body).poll_frame(cx),
-            Self::Program(body) => {
-                let frame = ready!(Pin::new(&mut **body).poll_frame(cx));
-                return Poll::Ready(frame.map(|frame| frame.map_err(BrokenOff::Program)));
+        Poll::Ready(match self.get_mut() {
+            Self::Http(body) => {
+                ready!(Pin::new(body).poll_frame(cx)).map(|frame| frame.map_err(BrokenOff::Http))
             }
-        };
-        over_http.map(|frame| frame.map(|frame| frame.map_err(BrokenOff::Http)))
+            Self::Program(body) => {
+                ready!(Pin::new(&mut **body).poll_frame(cx)).map(|frame| frame.map_err(BrokenOff::Program))
+            }
+        })
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Plain(body) => body.size_hint(),
-            Self::Tls(body) => body.size_hint(),
+            Self::Http(body) => body.size_hint(),
             Self::Program(_) => SizeHint::default(),
         }
     }

@@ -66,13 +66,13 @@ pub(super) struct SessionRow {
 #[derive(Insertable)]
 #[diesel(table_name = audit_events, treat_none_as_default_value = false)]
 pub(super) struct EventRow<'a> {
-    id: &'a str,
-    at: i64,
-    kind: &'static str,
-    llm: Option<Cow<'a, str>>,
-    user_id: Option<Cow<'a, str>>,
-    user_name: Option<Cow<'a, str>>,
-    event: String,
+    pub(super) id: &'a str,
+    pub(super) at: i64,
+    pub(super) kind: &'static str,
+    pub(super) llm: Option<Cow<'a, str>>,
+    pub(super) user_id: Option<Cow<'a, str>>,
+    pub(super) user_name: Option<Cow<'a, str>>,
+    pub(super) event: String,
 }
 
 impl ObjectRow {
