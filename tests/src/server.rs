@@ -379,5 +379,5 @@ fn spawn(options: &ServerOptions, address: SocketAddr, folder: &Path, password: 
 
 fn is_database(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    [".db", "-wal", "-shm", ".sqlite", ".sqlite3", "-journal"].iter().any(|end| name.ends_with(end))
+    [".db", "-wal", "-shm", ".lock", ".sqlite", ".sqlite3", "-journal"].iter().any(|end| name.ends_with(end))
 }
