@@ -64,7 +64,9 @@ impl Context {
             return Ok(client.acting_for(user)?);
         }
         let config = Config::load(&self.home)?;
-        match config.impersonated().filter(|_| self.chosen_url.is_none()) {
+        // Only at the server that it was said of.
+        let is_there = config.url().and_then(|url| normal_url(url).ok()) == Some(self.url()?);
+        match config.impersonated().filter(|_| is_there) {
             Some(user) => {
                 note(format!("Acting for {} (`mcpctl config impersonate --stop` ends that)", inline(user)));
                 Ok(client.acting_for(user)?)

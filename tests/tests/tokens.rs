@@ -238,6 +238,11 @@ async fn the_command_line_makes_groups_and_tokens_and_tells_who_may() {
     assert!(answer.starts_with("yes\n") && answer.contains("through the group `devs`"), "{answer}");
     let refused = mcpctl(&server, &["get", "llms", "--as", "ann@example.com"], "");
     assert_eq!(refused.status.code(), Some(1));
+    succeed(&server, &["config", "impersonate", "ann@example.com"], "");
+    let acting = text(&mcpctl(&server, &["whoami"], ""));
+    assert!(acting.contains("ann@example.com") && acting.contains("Acting for"), "{acting}");
+    succeed(&server, &["config", "impersonate", "--stop"], "");
+    assert!(succeed(&server, &["get", "auditlogs"], "").contains(&format!("{ADMIN} as ann@example.com")));
     // An export of all of it comes back as it is.
     for kind in ["groups", "rbac", "mcptokens", "users"] {
         let exported = succeed(&server, &["get", kind, "-o", "yaml"], "");

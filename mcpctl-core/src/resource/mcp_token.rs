@@ -64,7 +64,12 @@ pub(super) static DEF: KindDef = KindDef {
         Column::with("BINDINGS", |token| each(token, "roleBindings", binding_text)),
         Column::with("EXPIRES", |token| {
             let expires = token.get(EXPIRES_AT).map(text_of).unwrap_or_default();
-            if expires.is_empty() { "never".to_owned() } else { expires }
+            // To the second.
+            if expires.is_empty() {
+                "never".to_owned()
+            } else {
+                expires.chars().take(19).chain(['Z']).collect()
+            }
         }),
         Column::age("LAST USED", "lastUsedAt"),
         Column::field("ID", "id"),

@@ -170,7 +170,7 @@ fn list(events: &[Spec], many: bool) -> List<'_> {
 const COLUMNS: &[Column] = &[
     Column::with("TIME", |event| event.get("at").map(text_of).unwrap_or_default().chars().take(19).collect()),
     Column::field("KIND", "kind").wide(),
-    Column::with("USER", |event| first_of(event, &["user", "email", "userId"])),
+    Column::with("USER", who),
     Column::with("ACTION", action),
     Column::with("RESULT", |event| match event.get("kind").and_then(Value::as_str) {
         Some("denied") => "denied".to_owned(),
@@ -189,6 +189,17 @@ const COLUMNS: &[Column] = &[
 fn first_of(event: &Spec, names: &[&str]) -> String {
     let texts = names.iter().filter_map(|name| event.get(*name)).map(text_of);
     texts.filter(|text| !text.is_empty()).chain(["-".to_owned()]).next().unwrap_or_default()
+}
+
+/// Who did it, with which token, and for whom.
+fn who(event: &Spec) -> String {
+    let user = first_of(event, &["user", "email", "userId"]);
+    let text = |name: &str| event.get(name).map(text_of);
+    match (text("impersonator"), text("token")) {
+        (Some(acting), _) => format!("{acting} as {user}"),
+        (None, Some(token)) => format!("{user} ({token})"),
+        (None, None) => user,
+    }
 }
 
 /// What happened to what: `run llm/gpt`, `edit llms/gpt`, `view:secrets`.
