@@ -41,6 +41,8 @@ pub enum Access {
     Operation(Operation),
     /// The right to run the Llm that the body names: checked as soon as its name is known.
     Model,
+    /// The right to run the Llm that the project in the path leads to: checked as soon as it is known.
+    ProjectLlm,
 }
 
 /// What answers a request.
@@ -86,6 +88,10 @@ pub enum Endpoint {
     CallNamed(Api),
     /// Ask the Llm in the body.
     Call(Api),
+    /// Ask the Llm of the project in the path.
+    CallProject,
+    /// Where a project's reference to an Llm leads.
+    ProjectLlm,
     /// The Llms that may be run, as OpenAI's API has it.
     Models,
     /// One of them.
@@ -114,6 +120,13 @@ pub fn all() -> Vec<Route> {
         route(Method::GET, "/api/v1/auditlogs", Access::Operation(Operation::Audit), E::AuditLogs),
         route(Method::GET, "/api/v1/auditlogs/{name}", Access::Operation(Operation::Audit), E::AuditLog),
         route(Method::POST, "/api/v1/llms/{name}/infer", RUN, E::CallNamed(Api::ChatCompletions)),
+        route(
+            Method::GET,
+            "/api/v1/projects/{name}/llm",
+            Access::Resource(Action::View, kinds::PROJECTS),
+            E::ProjectLlm,
+        ),
+        route(Method::POST, "/api/v1/projects/{name}/infer", Access::ProjectLlm, E::CallProject),
         route(Method::GET, "/v1/models", Access::Authenticated, E::Models),
         route(Method::GET, "/v1/models/{name}", RUN, E::Model),
         route(Method::GET, "/api/v1/llms/{name}/v1/models", RUN, E::ModelsOf),

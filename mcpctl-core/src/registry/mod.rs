@@ -11,6 +11,7 @@ mod limited;
 mod login;
 mod open;
 mod password;
+mod project;
 mod query;
 mod references;
 mod secrets;
@@ -22,6 +23,7 @@ mod write;
 pub use access::{CanI, WhoCan};
 pub use login::{LoggedIn, NewAdmin, Origin};
 pub use open::{Registry, RegistryBuilder};
+pub use project::{LlmStatus, ProjectLlm};
 pub use query::{ListQuery, Page};
 pub use snapshot::{LlmEntry, Shelf, Snapshot};
 
