@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use mcpctl_core::{audit::AuditMode, secret::SecretValue};
 
 /// Holds the catalogue of LLMs and the only copy of their keys; clients hold a token and call any LLM in the
@@ -92,6 +92,10 @@ pub struct Config {
     #[arg(env = "MCPCTL_ADMIN_EMAIL", long, default_value = "admin@localhost")]
     pub admin_email: String,
 
+    /// Something to do in place of serving
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
     /// Only from the environment, so that they are in no process list.
     #[arg(skip = Secrets::from_environment())]
     pub secrets: Secrets,
@@ -109,6 +113,13 @@ Environment only:
 Examples:
   mcpctl-server
   mcpctl-server --listen 0.0.0.0:3100 --database-url postgres://mcpctl@db/mcpctl";
+
+/// Something to do in place of serving.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Print the API's description in OpenAPI 3.1
+    Openapi,
+}
 
 /// Settings that must not be on a command line.
 #[derive(Clone, Debug, Default)]

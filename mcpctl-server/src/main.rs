@@ -7,7 +7,11 @@ use std::{
 
 use clap::Parser as _;
 use mcpctl_core::gateway::SPANS;
-use mcpctl_server::{Config, Telemetry, config::LogFormat, run};
+use mcpctl_server::{
+    Config, Telemetry,
+    config::{Command, LogFormat},
+    openapi, run,
+};
 use tikv_jemallocator::Jemalloc;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::{EnvFilter, Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _};
@@ -18,6 +22,10 @@ static ALLOCATOR: Jemalloc = Jemalloc;
 
 fn main() -> ExitCode {
     let config = Config::parse();
+    if config.command == Some(Command::Openapi) {
+        announce(&format!("{:#}", openapi::document()));
+        return ExitCode::SUCCESS;
+    }
     // Requests have threads of their own; this one is for what happens behind them.
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build() {
         Ok(runtime) => runtime,

@@ -54,6 +54,8 @@ pub enum Endpoint {
     Readyz,
     /// Which version this is.
     Version,
+    /// What the API is, in OpenAPI.
+    OpenApi,
     /// The numbers, for Prometheus.
     Metrics,
     /// Exchange a password for a token.
@@ -111,6 +113,7 @@ pub fn all() -> Vec<Route> {
         route(Method::GET, "/readyz", Access::Open, E::Readyz),
         route(Method::GET, "/metrics", Access::Authenticated, E::Metrics),
         route(Method::GET, "/version", Access::Open, E::Version),
+        route(Method::GET, "/openapi.json", Access::Open, E::OpenApi),
         route(Method::POST, "/api/v1/auth/login", Access::Open, E::Login),
         route(Method::POST, "/api/v1/auth/logout", Access::Authenticated, E::Logout),
         route(Method::GET, "/api/v1/auth/whoami", Access::Authenticated, E::Whoami),

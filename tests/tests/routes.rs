@@ -9,7 +9,8 @@ use tests::{
 };
 
 /// What may be asked without a token, and nothing else.
-const OPEN: &[&str] = &["GET /healthz", "GET /readyz", "GET /version", "POST /api/v1/auth/login"];
+const OPEN: &[&str] =
+    &["GET /healthz", "GET /readyz", "GET /version", "GET /openapi.json", "POST /api/v1/auth/login"];
 
 /// The Llm that paths and bodies name.
 const NAME: &str = "walked";

@@ -5,6 +5,8 @@ mod health;
 mod inference;
 mod resources;
 
+pub(crate) use resources::MAX_LIMIT;
+
 use hyper::Response;
 use mcpctl_core::{Principal, adapter::Api, gateway::Target};
 
@@ -67,6 +69,7 @@ async fn manage(
         | Endpoint::Healthz
         | Endpoint::Readyz
         | Endpoint::Version
+        | Endpoint::OpenApi
         | Endpoint::Login => Err(Refusal::not_found()),
     }
 }
@@ -82,6 +85,7 @@ pub(crate) async fn dispatch_open(
         Endpoint::Healthz => Ok(health::healthz()),
         Endpoint::Readyz => health::readyz(app).await,
         Endpoint::Version => Ok(health::version()),
+        Endpoint::OpenApi => Ok(health::openapi()),
         Endpoint::Login => auth::login(app, call, request).await,
         Endpoint::Metrics
         | Endpoint::Logout
