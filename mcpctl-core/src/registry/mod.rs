@@ -4,6 +4,7 @@
 //! store; writes are decided on what the store holds now, and committed under the conditions of that decision.
 
 mod access;
+mod apply;
 mod draft;
 mod hooks;
 mod legacy;
@@ -14,6 +15,7 @@ mod password;
 mod project;
 mod query;
 mod references;
+mod rehearsal;
 mod secrets;
 mod snapshot;
 mod tokens;
@@ -21,6 +23,7 @@ mod trail;
 mod write;
 
 pub use access::{CanI, WhoCan};
+pub use apply::{Applied, ApplyMode, Done, Wanted};
 pub use login::{LoggedIn, NewAdmin, Origin};
 pub use open::{Registry, RegistryBuilder};
 pub use project::{LlmStatus, ProjectLlm};
@@ -31,5 +34,7 @@ pub use write::Created;
 
 #[cfg(test)]
 mod access_tests;
+#[cfg(test)]
+mod apply_tests;
 #[cfg(test)]
 mod tests;

@@ -22,6 +22,11 @@ impl PlaintextBackend {
     pub fn new(store: Arc<dyn Storage>, keyring: Keyring) -> Self {
         Self { store, keyring }
     }
+
+    /// The same backend over another store.
+    pub(crate) fn over(&self, store: Arc<dyn Storage>) -> Self {
+        Self { store, keyring: self.keyring.clone() }
+    }
 }
 
 #[async_trait]
