@@ -115,6 +115,9 @@ mod tests {
     #[test]
     fn titles() {
         let titles: Vec<String> = Kind::all().map(title).collect();
-        assert_eq!(titles, ["SecretBackend", "Secret", "LLM", "User", "Group", "RBAC", "McpToken"]);
+        assert_eq!(
+            titles,
+            ["SecretBackend", "Secret", "LLM", "User", "Group", "Project", "RBAC", "McpToken"]
+        );
     }
 }

@@ -168,7 +168,7 @@ impl App {
     /// Decides from the route and the path alone, before the body is read.
     async fn authorise(&self, who: &Principal, access: Access, name: &str) -> Result<(), Refusal> {
         match access {
-            Access::Open | Access::Authenticated | Access::Model => Ok(()),
+            Access::Open | Access::Authenticated | Access::Model | Access::ProjectLlm => Ok(()),
             Access::List(kind) => Ok(self.registry.require_list(who, kind).await?),
             Access::Kind(action, kind) => {
                 Ok(self.registry.require(who, &Permission::Kind(action, kind)).await?)

@@ -113,6 +113,8 @@ pub enum Command {
         after_help = "Examples:\n  mcpctl-server rekey\n  mcpctl-server rekey --data-dir /var/lib/mcpctl"
     )]
     Rekey,
+    /// Print the API's description in OpenAPI 3.1
+    Openapi,
 }
 
 /// Events must live long enough to be read.

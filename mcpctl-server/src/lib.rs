@@ -9,6 +9,7 @@ mod gemini;
 mod handlers;
 mod listen;
 mod master_key;
+pub mod openapi;
 mod rekey;
 mod request;
 mod respond;

@@ -10,7 +10,7 @@ use mcpctl_core::gateway::SPANS;
 use mcpctl_server::{
     Config, Telemetry,
     config::{Command, LogFormat},
-    rekey, run,
+    openapi, rekey, run,
 };
 use tikv_jemallocator::Jemalloc;
 use tokio::signal::unix::{SignalKind, signal};
@@ -35,6 +35,10 @@ fn main() -> ExitCode {
     let ended = runtime.block_on(async {
         match config.command {
             Some(Command::Rekey) => rekey(&config).await,
+            Some(Command::Openapi) => {
+                announce(&format!("{:#}", openapi::document()));
+                Ok(())
+            }
             None => run(config, told_to_stop(), announce).await,
         }
     });

@@ -41,6 +41,8 @@ pub enum Access {
     Operation(Operation),
     /// The right to run the Llm that the body names: checked as soon as its name is known.
     Model,
+    /// The right to run the Llm that the project in the path leads to: checked as soon as it is known.
+    ProjectLlm,
 }
 
 /// What answers a request.
@@ -52,6 +54,8 @@ pub enum Endpoint {
     Readyz,
     /// Which version this is.
     Version,
+    /// What the API is, in OpenAPI.
+    OpenApi,
     /// The numbers, for Prometheus.
     Metrics,
     /// Exchange a password for a token.
@@ -86,6 +90,10 @@ pub enum Endpoint {
     CallNamed(Api),
     /// Ask the Llm in the body.
     Call(Api),
+    /// Ask the Llm of the project in the path.
+    CallProject,
+    /// Where a project's reference to an Llm leads.
+    ProjectLlm,
     /// The Llms that may be run, as OpenAI's API has it.
     Models,
     /// One of them.
@@ -105,6 +113,7 @@ pub fn all() -> Vec<Route> {
         route(Method::GET, "/readyz", Access::Open, E::Readyz),
         route(Method::GET, "/metrics", Access::Authenticated, E::Metrics),
         route(Method::GET, "/version", Access::Open, E::Version),
+        route(Method::GET, "/openapi.json", Access::Open, E::OpenApi),
         route(Method::POST, "/api/v1/auth/login", Access::Open, E::Login),
         route(Method::POST, "/api/v1/auth/logout", Access::Authenticated, E::Logout),
         route(Method::GET, "/api/v1/auth/whoami", Access::Authenticated, E::Whoami),
@@ -114,6 +123,13 @@ pub fn all() -> Vec<Route> {
         route(Method::GET, "/api/v1/auditlogs", Access::Operation(Operation::Audit), E::AuditLogs),
         route(Method::GET, "/api/v1/auditlogs/{name}", Access::Operation(Operation::Audit), E::AuditLog),
         route(Method::POST, "/api/v1/llms/{name}/infer", RUN, E::CallNamed(Api::ChatCompletions)),
+        route(
+            Method::GET,
+            "/api/v1/projects/{name}/llm",
+            Access::Resource(Action::View, kinds::PROJECTS),
+            E::ProjectLlm,
+        ),
+        route(Method::POST, "/api/v1/projects/{name}/infer", Access::ProjectLlm, E::CallProject),
         route(Method::GET, "/v1/models", Access::Authenticated, E::Models),
         route(Method::GET, "/v1/models/{name}", RUN, E::Model),
         route(Method::GET, "/api/v1/llms/{name}/v1/models", RUN, E::ModelsOf),

@@ -22,6 +22,7 @@ mod lifecycle;
 mod logins;
 mod metrics;
 mod overload;
+mod projects;
 mod references;
 mod rekey;
 mod resources;

@@ -51,6 +51,19 @@ impl Describe {
 async fn notes(client: &Client, kind: Kind, resource: &Spec) -> Notes {
     let mut notes = Notes::new();
     for field in kind.def().fields {
+        if let Some(mention) = field.mention
+            && let Some(Value::String(name)) = resource.get(field.name)
+            && let Some(target) = Kind::parse(mention.kind)
+            && !name.is_empty()
+            && name != mention.off
+        {
+            // What cannot be a name is nobody's; who may not view the kind learns nothing of it.
+            let is_missing = match target.name_rule.fault(name) {
+                Some(_) => true,
+                None => matches!(client.get(target, name, false).await, Err(error) if error.is_not_found()),
+            };
+            notes.extend(is_missing.then(|| (field.name, mention.missing.to_owned())));
+        }
         let FieldType::Reference { kind: target, keyed: true, .. } = &field.ty else { continue };
         let Some(Value::Object(parts)) = resource.get(field.name) else { continue };
         let part = |name: &str| parts.get(name).and_then(Value::as_str);

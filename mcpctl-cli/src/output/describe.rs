@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{table, text};
 use crate::kinds::title;
 
-/// Remarks to put behind a field's value, by JSON name.
+/// Remarks to put behind a field's value in brackets, by JSON name.
 pub(crate) type Notes = BTreeMap<&'static str, String>;
 
 /// Lays out a resource: `Key: value` lines for what fits one, and a section for what does not.
@@ -17,12 +17,20 @@ pub(crate) fn describe(kind: Kind, resource: &Spec, notes: &Notes) -> String {
     let name = text_of(value("name"));
     let mut lines = vec![("Name".to_owned(), name.clone())];
     let mut sections = Vec::new();
-    for field in kind.def().fields.iter().filter(|field| resource.contains_key(field.name)) {
-        let note = notes.get(field.name).map(|note| format!("  [{note}]")).unwrap_or_default();
-        if let Some(body) = section(field, value(field.name), &note) {
+    let fields = kind.def().fields;
+    for field in fields.iter().filter(|field| resource.contains_key(field.name)) {
+        let value = |field: &Field| value(field.name);
+        if let Some(title) = field.section {
+            let together = || fields.iter().filter(|other| other.section == Some(title));
+            if together().next().is_some_and(|first| first.name == field.name) {
+                let lines: Vec<_> =
+                    together().filter_map(|field| line(field, value(field), &note(field, notes))).collect();
+                sections.push(format!("{title}:\n{}", block(&lines, "  ")));
+            }
+        } else if let Some(body) = section(field, value(field), &note(field, notes)) {
             sections.push(format!("{}:\n{body}", field.label));
-        } else if let Some(line) = line(field, value(field.name)) {
-            lines.push((field.label.to_owned(), format!("{line}{note}")));
+        } else {
+            lines.extend(line(field, value(field), &note(field, notes)));
         }
     }
     let metadata = [("ID", "id"), ("Created", "createdAt"), ("Updated", "updatedAt")];
@@ -53,14 +61,22 @@ pub(crate) fn block(lines: &[(String, String)], indent: &str) -> String {
     shown
 }
 
-/// The text of a field that fits one line; none when it is not set.
-fn line(field: &Field, value: &Value) -> Option<String> {
+/// What goes behind a field's value.
+fn note(field: &Field, notes: &Notes) -> String {
+    let remark = field.remark.map(|remark| format!("  {remark}"));
+    let note = notes.get(field.name).map(|note| format!("  [{note}]"));
+    remark.into_iter().chain(note).collect()
+}
+
+/// A field whose value fits one line, as its label and its text; none when it is not set.
+fn line(field: &Field, value: &Value, note: &str) -> Option<(String, String)> {
     let text = match (&field.ty, value) {
         (FieldType::Flag, Value::Bool(flag)) => if *flag { "yes" } else { "no" }.to_owned(),
         (FieldType::Object | FieldType::TextMap, Value::Object(map)) if map.is_empty() => return None,
         (_, value) => text_of(value),
     };
-    (!text.is_empty()).then_some(text)
+    let shown = if text.is_empty() { field.when_empty?.to_owned() } else { format!("{text}{note}") };
+    Some((field.label.to_owned(), shown))
 }
 
 /// The body of a field that has a section of its own; none when it has none, or nothing to show.
@@ -183,6 +199,34 @@ mod tests {
         let llm = json!({"name": "g", "apiKeyRef": {"name": "s", "key": "k"}});
         let notes = Notes::from([("apiKeyRef", "warning: no such key".to_owned())]);
         assert!(shown(kinds::LLMS, llm, &notes).contains("  Key:     k  [warning: no such key]\n"));
+    }
+
+    #[test]
+    fn a_project_in_full() {
+        let project = json!({"name": "p", "description": "", "proxyModel": "", "llmProvider": "gone", "llmModel": "m-2",
+                             "gated": false, "servers": ["a"], "prompt": ""});
+        let notes = Notes::from([("llmProvider", "warning: no such Llm".to_owned())]);
+        insta::assert_snapshot!(shown(kinds::PROJECTS, project, &notes), @r"
+        === Project: p ===
+        Name:   p
+        Gated:  no
+
+        Plugin Config:
+          Plugin:     default
+          LLM:        gone  [warning: no such Llm]
+          LLM Model:  m-2  (override)
+
+        Servers:
+          a
+
+        Metadata:
+          ID:       caaaaaaaaaaaaaaaaaaaaaaaa
+          Created:  2026-01-01T00:00:00Z
+          Updated:  2026-01-02T00:00:00Z
+        ");
+        let project = json!({"name": "p", "proxyModel": "x", "llmProvider": "", "llmModel": ""});
+        let shown = shown(kinds::PROJECTS, project, &Notes::new());
+        assert!(shown.contains("Plugin Config:\n  Plugin:  x\n\n"), "{shown}");
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod admission;
 #[cfg(test)]
 mod allocation_tests;
 mod answer;
+mod ask;
 mod body;
 mod destination;
 mod first_token;
@@ -21,7 +22,8 @@ mod span;
 mod transport;
 
 pub use answer::{Answer, AnswerBody};
+pub use ask::{Ask, Target};
 pub use body::{BodyFault, read_whole};
-pub use pipeline::{Ask, Gateway, GatewaySettings, Model, Target};
+pub use pipeline::{Gateway, GatewaySettings, Model};
 pub use span::{Propagate, SPANS};
 pub use transport::GeminiProgram;

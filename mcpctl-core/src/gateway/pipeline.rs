@@ -9,13 +9,14 @@ use std::{
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use foldhash::HashMap;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, Response, StatusCode, header};
 use jiff::Timestamp;
 
 use super::{
     account::Account,
     admission::{Admission, Places},
     answer::Answer,
+    ask::{self, Ask, Target},
     body::{BodyFault, read, read_whole},
     destination::{CallerHeaders, Destination, no_program, provider_error},
     meters::Meters,
@@ -69,41 +70,6 @@ impl Default for GatewaySettings {
     fn default() -> Self {
         let (max_queue, propagate, gemini) = (None, None, None);
         Self { max_in_flight: 10_000, max_queue, queue_timeout: Duration::from_secs(1), propagate, gemini }
-    }
-}
-
-/// Which Llm is called.
-#[derive(Clone, Copy, Debug)]
-pub enum Target<'a> {
-    /// The one of this id or name; the body's `model` is the provider's business.
-    Named(&'a str),
-    /// The one that the body's `model` names.
-    FromBody,
-}
-
-/// What a caller asks.
-#[derive(Clone, Debug)]
-pub struct Ask<'a> {
-    target: Target<'a>,
-    api: Api,
-    body: Bytes,
-    headers: CallerHeaders,
-}
-
-impl<'a> Ask<'a> {
-    /// A request of `api` to an Llm.
-    pub fn new(target: Target<'a>, api: Api, body: Bytes) -> Self {
-        Self { target, api, body, headers: CallerHeaders::default() }
-    }
-
-    /// Takes along what the caller's headers say to Anthropic's API: its version and its betas, and nothing else.
-    /// They are sent only where that API is spoken from end to end.
-    #[must_use]
-    pub fn with_headers(mut self, headers: &HeaderMap) -> Self {
-        if self.api.is_anthropic() {
-            self.headers = CallerHeaders::of(headers);
-        }
-        self
     }
 }
 
@@ -181,6 +147,9 @@ impl Gateway {
                 let name = request.model().filter(|name| !name.is_empty());
                 let name = name.ok_or_else(|| Error::invalid("model: is required, and names the Llm"))?;
                 (self.llm(who, name).await?, Ok(request))
+            }
+            Target::Project(name) => {
+                Box::pin(ask::of_project(&self.0.registry, who, name, api, &body)).await?
             }
         };
         // 2. A place in the audit trail: what cannot be audited is not done. However the call ends from here on,

@@ -133,7 +133,7 @@ impl Registry {
     }
 
     /// The backend for Secrets that name none.
-    async fn default_backend(&self) -> Result<Object> {
+    pub(super) async fn default_backend(&self) -> Result<Object> {
         let mut backends = self.inner.store.list(kinds::SECRET_BACKENDS).await?.into_iter();
         backends
             .find(|backend| backend.spec.get("isDefault") == Some(&Value::Bool(true)))

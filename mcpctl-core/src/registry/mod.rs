@@ -4,6 +4,7 @@
 //! store; writes are decided on what the store holds now, and committed under the conditions of that decision.
 
 mod access;
+mod apply;
 mod draft;
 mod hooks;
 mod legacy;
@@ -11,8 +12,10 @@ mod limited;
 mod login;
 mod open;
 mod password;
+mod project;
 mod query;
 mod references;
+mod rehearsal;
 mod rekey;
 mod secrets;
 mod snapshot;
@@ -21,8 +24,10 @@ mod trail;
 mod write;
 
 pub use access::{CanI, WhoCan};
+pub use apply::{Applied, ApplyMode, Done, Wanted};
 pub use login::{LoggedIn, NewAdmin, Origin};
 pub use open::{Registry, RegistryBuilder};
+pub use project::{LlmStatus, ProjectLlm};
 pub use query::{ListQuery, Page};
 pub use rekey::Rekeyed;
 pub use snapshot::{LlmEntry, Shelf, Snapshot};
@@ -31,5 +36,7 @@ pub use write::Created;
 
 #[cfg(test)]
 mod access_tests;
+#[cfg(test)]
+mod apply_tests;
 #[cfg(test)]
 mod tests;

@@ -43,7 +43,7 @@ pub(super) struct Inner {
     copier: Option<Copier>,
     pub(super) untold: Untold,
     pub(super) plaintext: PlaintextBackend,
-    pub(super) passwords: Passwords,
+    pub(super) passwords: Arc<Passwords>,
     pub(super) limiter: LoginLimiter,
     pub(super) session_lifetime: Duration,
     snapshot: ArcSwap<Snapshot>,
@@ -191,7 +191,7 @@ impl RegistryBuilder {
             copier,
             untold: Untold::default(),
             plaintext: PlaintextBackend::new(self.store.clone(), keyring),
-            passwords: Passwords::new()?,
+            passwords: Arc::new(Passwords::new()?),
             limiter: LoginLimiter::new(),
             session_lifetime: self.session_lifetime,
             snapshot: ArcSwap::from_pointee(Snapshot::load(&*self.store).await?),
@@ -211,6 +211,30 @@ impl RegistryBuilder {
         tokio::spawn(follow(Arc::downgrade(&registry.inner), self.poll_interval, announcements));
         tokio::spawn(limited::tell(Arc::downgrade(&registry.inner)));
         Ok(registry)
+    }
+}
+
+impl Inner {
+    /// The same over another store, from the same snapshot on. Nothing follows that store.
+    pub(super) fn over(&self, store: Arc<dyn Storage>) -> Self {
+        Self {
+            audit: self.audit.clone(),
+            copier: None,
+            untold: Untold::default(),
+            plaintext: self.plaintext.over(store.clone()),
+            passwords: self.passwords.clone(),
+            limiter: LoginLimiter::new(),
+            session_lifetime: self.session_lifetime,
+            snapshot: ArcSwap::new(self.snapshot.load_full()),
+            refreshing: Mutex::new(()),
+            began: self.began,
+            fresh_at: AtomicU64::new(self.fresh_at.load(Ordering::Relaxed)),
+            max_staleness: self.max_staleness,
+            away: AtomicBool::new(false),
+            sealed: AtomicBool::new(self.sealed.load(Ordering::Relaxed)),
+            store,
+            meters: RegistryMeters::default(),
+        }
     }
 }
 

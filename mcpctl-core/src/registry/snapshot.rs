@@ -13,8 +13,8 @@ use crate::{
     error::Result,
     rbac::{Definition, Membership, Policy, Rights},
     resource::{
-        GroupSpec, Id, InferenceCall, Kind, LlmSpec, McpTokenSpec, Object, RbacSpec, Revision, Session,
-        TokenHash, kinds, now,
+        ApiKeyRef, GroupSpec, Id, InferenceCall, Kind, LlmSpec, McpTokenSpec, Object, RbacSpec, Revision,
+        Session, TokenHash, kinds, now,
     },
     secret::SecretValue,
     store::{Changes, ObjectChange, SessionChange, Storage},
@@ -249,7 +249,17 @@ impl Snapshot {
 
     fn compile_llms(&mut self) {
         let mut llms = HashMap::new();
+        let version_of = |secret: &Option<ApiKeyRef>| {
+            let secret = secret.as_ref().and_then(|at| self.shelf(kinds::SECRETS).get(&at.id));
+            secret.map(|secret| secret.version)
+        };
         for object in self.shelf(kinds::LLMS).after(None) {
+            if let Some(same) = self.llms.get(&object.id)
+                && same.made_from == (object.version, version_of(&same.spec.api_key_ref))
+            {
+                llms.insert(object.id.clone(), same.clone());
+                continue;
+            }
             let spec: LlmSpec = match object.typed() {
                 Ok(spec) => spec,
                 Err(error) => {
@@ -257,31 +267,18 @@ impl Snapshot {
                     continue;
                 }
             };
-            let secret = spec.api_key_ref.as_ref().and_then(|at| self.shelf(kinds::SECRETS).get(&at.id));
-            let made_from = (object.version, secret.map(|secret| secret.version));
-            let entry = match self.llms.get(&object.id) {
-                Some(entry) if entry.made_from == made_from => entry.clone(),
-                _ => {
-                    let (id, name) = (object.id.clone(), object.name.clone());
-                    let call = InferenceCall {
-                        llm_name: name.as_str().into(),
-                        llm_id: id.shared(),
-                        model: spec.model.as_str().into(),
-                        ty: spec.ty.as_str().into(),
-                        ..InferenceCall::default()
-                    };
-                    Arc::new(LlmEntry {
-                        id,
-                        name,
-                        spec,
-                        made_from,
-                        call,
-                        key: OnceCell::new(),
-                        is_key_missing: AtomicBool::new(false),
-                    })
-                }
+            let made_from = (object.version, version_of(&spec.api_key_ref));
+            let (id, name) = (object.id.clone(), object.name.clone());
+            let call = InferenceCall {
+                llm_name: name.as_str().into(),
+                llm_id: id.shared(),
+                model: spec.model.as_str().into(),
+                ty: spec.ty.as_str().into(),
+                ..InferenceCall::default()
             };
-            llms.insert(object.id.clone(), entry);
+            let (key, is_key_missing) = (OnceCell::new(), AtomicBool::new(false));
+            let entry = LlmEntry { id, name, spec, made_from, call, key, is_key_missing };
+            llms.insert(object.id.clone(), Arc::new(entry));
         }
         self.llms = Arc::new(llms);
     }

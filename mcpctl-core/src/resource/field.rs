@@ -25,6 +25,25 @@ pub struct Field {
     pub read_only: bool,
     /// Whether it changes by itself: a value that comes back from an earlier read says nothing.
     pub volatile: bool,
+    /// The section of `describe` that shows it together with others; `None` for its usual place.
+    pub section: Option<&'static str>,
+    /// What `describe` shows when it is empty; `None` to leave it out.
+    pub when_empty: Option<&'static str>,
+    /// What `describe` puts behind its value.
+    pub remark: Option<&'static str>,
+    /// The resource that it names without referring to it; `None` when it names none.
+    pub mention: Option<Mention>,
+}
+
+/// How text names a resource that need not exist. Nothing is pinned or unlinked: the name counts, whenever it is read.
+#[derive(Clone, Copy, Debug)]
+pub struct Mention {
+    /// The plural of the kind named.
+    pub kind: &'static str,
+    /// The word that names none on purpose.
+    pub off: &'static str,
+    /// The remark of `describe` where nothing has the name.
+    pub missing: &'static str,
 }
 
 /// What a field holds.
@@ -82,7 +101,22 @@ impl Field {
     /// An optional field.
     pub const fn new(name: &'static str, label: &'static str, ty: FieldType, about: &'static str) -> Self {
         let (required, immutable, write_only, read_only, volatile) = (false, false, false, false, false);
-        Self { name, label, about, ty, required, immutable, write_only, read_only, volatile }
+        let (section, when_empty, remark, mention) = (None, None, None, None);
+        Self {
+            name,
+            label,
+            about,
+            ty,
+            required,
+            immutable,
+            write_only,
+            read_only,
+            volatile,
+            section,
+            when_empty,
+            remark,
+            mention,
+        }
     }
 
     /// A new resource must have it.
@@ -118,6 +152,34 @@ impl Field {
     pub const fn volatile(mut self) -> Self {
         self.read_only = true;
         self.volatile = true;
+        self
+    }
+
+    /// Shown by `describe` in the section of this title.
+    #[must_use]
+    pub(super) const fn in_section(mut self, title: &'static str) -> Self {
+        self.section = Some(title);
+        self
+    }
+
+    /// Shown by `describe` as this when it is empty.
+    #[must_use]
+    pub(super) const fn empty_is(mut self, word: &'static str) -> Self {
+        self.when_empty = Some(word);
+        self
+    }
+
+    /// Shown by `describe` with this behind it.
+    #[must_use]
+    pub(super) const fn remarked(mut self, remark: &'static str) -> Self {
+        self.remark = Some(remark);
+        self
+    }
+
+    /// Names a resource that need not exist.
+    #[must_use]
+    pub(super) const fn mentions(mut self, mention: Mention) -> Self {
+        self.mention = Some(mention);
         self
     }
 

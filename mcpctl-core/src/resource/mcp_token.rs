@@ -28,6 +28,12 @@ pub(super) static DEF: KindDef = KindDef {
         )
         .immutable(),
         Field::new(
+            "project",
+            "Project",
+            FieldType::Reference { kind: "projects", keyed: false, on_delete: OnDelete::Unlink },
+            "the project that it is for; it gives no right",
+        ),
+        Field::new(
             "rbac",
             "RBAC",
             FieldType::Choice(&["empty", "clone"]),
@@ -73,6 +79,7 @@ pub(super) static DEF: KindDef = KindDef {
         }),
         Column::age("LAST USED", "lastUsedAt"),
         Column::field("ID", "id"),
+        Column::field("PROJECT", "project").wide(),
         Column::field("DESCRIPTION", "description").wide(),
         Column::age("AGE", "createdAt").wide(),
     ],

@@ -14,6 +14,7 @@ pub mod kinds;
 mod llm;
 mod mcp_token;
 mod object;
+mod project;
 mod rbac;
 mod read;
 mod secret;
@@ -29,7 +30,7 @@ pub use event::{
     Actor, AuditEvent, Change, Denial, EventDetail, Impersonation, InferenceCall, Login, Rekey, Reveal,
 };
 pub use faults::Faults;
-pub use field::{Field, FieldType, OnDelete};
+pub use field::{Field, FieldType, Mention, OnDelete};
 pub use group::{GroupSpec, Member};
 pub use id::{Id, NameRule};
 pub use kind::{Behaviour, Column, ColumnValue, Kind, KindDef};
@@ -37,6 +38,7 @@ pub(crate) use llm::is_metadata_address;
 pub use llm::{ApiKeyRef, LlmSpec, LlmType};
 pub use mcp_token::McpTokenSpec;
 pub use object::{Object, Revision, Spec, now};
+pub use project::ProjectSpec;
 pub use rbac::{RbacSpec, RoleBinding, Subject};
 pub use read::{Reading, SuppliedSpec};
 pub use secret::SecretSpec;

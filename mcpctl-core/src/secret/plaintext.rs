@@ -33,6 +33,11 @@ impl PlaintextBackend {
     pub fn use_keyring(&self, keyring: Keyring) {
         self.keyring.store(Arc::new(keyring));
     }
+
+    /// The same backend over another store.
+    pub(crate) fn over(&self, store: Arc<dyn Storage>) -> Self {
+        Self { store, keyring: ArcSwap::new(self.keyring.load_full()) }
+    }
 }
 
 #[async_trait]

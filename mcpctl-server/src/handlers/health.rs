@@ -1,5 +1,8 @@
 //! Whether the process is up, and whether it can serve.
 
+use std::sync::LazyLock;
+
+use bytes::Bytes;
 use hyper::{
     Response, StatusCode,
     header::{CONTENT_TYPE, HeaderValue},
@@ -9,6 +12,7 @@ use serde_json::json;
 
 use crate::{
     app::App,
+    openapi::document,
     respond::{Body, Refusal, json_response},
 };
 
@@ -32,6 +36,14 @@ pub(crate) fn metrics(app: &App, who: &Principal) -> Result<Response<Body>, Refu
     let format = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, format);
     Ok(response)
+}
+
+/// The API's description: the same for everybody, and made once.
+pub(crate) fn openapi() -> Response<Body> {
+    static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| document().to_string().into());
+    let mut response = Response::new(Body::Full(DOCUMENT.clone().into()));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
 }
 
 pub(crate) fn version() -> Response<Body> {

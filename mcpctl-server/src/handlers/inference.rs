@@ -39,6 +39,16 @@ pub(crate) async fn models_of(app: &App, who: &Principal, name: &str) -> Result<
     Ok(list(&[app.gateway.model(who, name).await?]))
 }
 
+pub(crate) async fn project_llm(app: &App, who: &Principal, name: &str) -> Result<Response<Body>, Refusal> {
+    let found = app.registry.project_llm(who, name).await?;
+    let mut body = json!({"status": found.status.as_str()});
+    if let Some(body) = body.as_object_mut() {
+        let more = [("llm", found.llm), ("model", found.model)];
+        body.extend(more.into_iter().filter_map(|(name, text)| Some((name.to_owned(), text?.into()))));
+    }
+    Ok(json_response(StatusCode::OK, &body))
+}
+
 fn list(models: &[Model]) -> Response<Body> {
     let data: Vec<Value> = models.iter().map(shown).collect();
     json_response(StatusCode::OK, &json!({"object": "list", "data": data}))

@@ -5,8 +5,10 @@ mod health;
 mod inference;
 mod resources;
 
+pub(crate) use resources::MAX_LIMIT;
+
 use hyper::Response;
-use mcpctl_core::{Principal, gateway::Target};
+use mcpctl_core::{Principal, adapter::Api, gateway::Target};
 
 use crate::{
     app::{App, Call},
@@ -26,6 +28,9 @@ pub(crate) async fn dispatch(
     match endpoint {
         Endpoint::CallNamed(api) => inference::call(app, who, Target::Named(&call.name), api, request).await,
         Endpoint::Call(api) => inference::call(app, who, Target::FromBody, api, request).await,
+        Endpoint::CallProject => {
+            inference::call(app, who, Target::Project(&call.name), Api::ChatCompletions, request).await
+        }
         // Boxed, so that they do not make the future of every call as large as the largest of them.
         _ => Box::pin(manage(app, endpoint, who, call, request)).await,
     }
@@ -56,12 +61,15 @@ async fn manage(
         Endpoint::Delete(kind) => resources::delete(app, who, kind, &call.name, &request).await,
         Endpoint::Models => Ok(inference::models(app, who)),
         Endpoint::Model => inference::model(app, who, &call.name).await,
+        Endpoint::ProjectLlm => inference::project_llm(app, who, &call.name).await,
         Endpoint::ModelsOf => inference::models_of(app, who, &call.name).await,
         Endpoint::CallNamed(_)
         | Endpoint::Call(_)
+        | Endpoint::CallProject
         | Endpoint::Healthz
         | Endpoint::Readyz
         | Endpoint::Version
+        | Endpoint::OpenApi
         | Endpoint::Login => Err(Refusal::not_found()),
     }
 }
@@ -77,6 +85,7 @@ pub(crate) async fn dispatch_open(
         Endpoint::Healthz => Ok(health::healthz()),
         Endpoint::Readyz => health::readyz(app).await,
         Endpoint::Version => Ok(health::version()),
+        Endpoint::OpenApi => Ok(health::openapi()),
         Endpoint::Login => auth::login(app, call, request).await,
         Endpoint::Metrics
         | Endpoint::Logout
@@ -94,6 +103,8 @@ pub(crate) async fn dispatch_open(
         | Endpoint::Delete(_)
         | Endpoint::CallNamed(_)
         | Endpoint::Call(_)
+        | Endpoint::CallProject
+        | Endpoint::ProjectLlm
         | Endpoint::Models
         | Endpoint::Model
         | Endpoint::ModelsOf => Err(Refusal::not_found()),

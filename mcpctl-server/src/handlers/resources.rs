@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The longest page.
-const MAX_LIMIT: usize = 1000;
+pub(crate) const MAX_LIMIT: usize = 1000;
 
 pub(crate) async fn list(
     app: &App,

@@ -30,6 +30,8 @@ pub(crate) struct CreateMcpToken {
     ttl: Option<String>,
     #[arg(long, value_name = "EMAIL", help = about(MCP_TOKENS, "owner"))]
     owner: Option<String>,
+    #[arg(long, value_name = "PROJECT", help = about(MCP_TOKENS, "project"))]
+    project: Option<String>,
     #[arg(long, short, value_name = "TEXT", help = about(MCP_TOKENS, "description"))]
     description: Option<String>,
     /// Update it when it exists: bindings become those given here; its value stays
@@ -45,6 +47,7 @@ impl CreateMcpToken {
         let mut body = Spec::new();
         put(&mut body, "description", self.description);
         put(&mut body, "owner", self.owner);
+        put(&mut body, "project", self.project);
         put(&mut body, "rbac", self.rbac);
         put(&mut body, "roleBindings", (!bindings.is_empty()).then_some(bindings));
         put(&mut body, "ttl", self.ttl);

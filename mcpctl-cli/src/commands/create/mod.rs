@@ -3,6 +3,7 @@
 mod group;
 mod llm;
 mod mcptoken;
+mod project;
 mod rbac;
 mod secret;
 mod secretbackend;
@@ -35,6 +36,8 @@ pub(crate) enum Create {
     Llm(llm::CreateLlm),
     User(user::CreateUser),
     Group(group::CreateGroup),
+    #[command(alias = "proj")]
+    Project(project::CreateProject),
     Rbac(rbac::CreateRbac),
     Mcptoken(mcptoken::CreateMcpToken),
 }
@@ -47,6 +50,7 @@ impl Create {
             Self::Llm(command) => command.run(context).await,
             Self::User(command) => command.run(context).await,
             Self::Group(command) => command.run(context).await,
+            Self::Project(command) => command.run(context).await,
             Self::Rbac(command) => command.run(context).await,
             Self::Mcptoken(command) => command.run(context).await,
         }

@@ -1,0 +1,71 @@
+"""The API's description: that it is one, and that the server does what it says, whoever asks."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from typing import Any
+
+import pytest
+import schemathesis
+from conftest import TARGET, Server
+from hypothesis import HealthCheck, Phase, settings
+from openapi_spec_validator import OpenAPIV31SpecValidator
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+# Requests for each operation; MCPCTL_CASES asks for another number.
+CASES = int(os.environ.get("MCPCTL_CASES", "5"))
+# What would end the tests' own session, or throttle their logins.
+LEFT_OUT = ["/api/v1/auth/logout", "/api/v1/auth/password"]
+
+described = schemathesis.openapi.from_dict(
+    json.loads(subprocess.run([TARGET / "mcpctl-server", "openapi"], check=True, capture_output=True).stdout)
+)
+described = described.exclude(path=LEFT_OUT)
+generated = settings(
+    max_examples=CASES,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+
+
+def test_it_is_openapi(server: Server) -> None:
+    document = server.call("GET", "/openapi.json")
+    OpenAPIV31SpecValidator(document).validate()
+    printed = subprocess.run([TARGET / "mcpctl-server", "openapi"], check=True, capture_output=True).stdout
+    assert json.loads(printed) == document
+
+
+def ask(case: Any, server: Server, token: str) -> None:
+    # Else nearly every request would be refused for a user that nobody is.
+    case.headers.pop("Impersonate-User", None)
+    case.call_and_validate(base_url=server.url, headers={"Authorization": f"Bearer {token}"}, checks=CHECKS)
+
+
+@described.parametrize()
+@generated
+def test_an_admin_is_answered_as_it_says(case: Any, server: Server, admin: str) -> None:
+    ask(case, server, admin)
+
+
+@described.parametrize()
+@generated
+def test_who_may_little_is_answered_as_it_says(case: Any, server: Server, token: str) -> None:
+    ask(case, server, token)
