@@ -47,7 +47,7 @@ doc:
 test: test-rust test-examples test-python test-node test-wheel ## Every test of every language, with what they need
 
 .PHONY: test-rust
-test-rust: postgres build
+test-rust: postgres shells build
 	$(CARGO) test --locked --no-fail-fast $(PACKAGES)
 
 .PHONY: test-examples
@@ -79,6 +79,11 @@ build:
 .PHONY: postgres
 postgres:
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || scripts/install postgresql
+
+# The shells whose completion is tested.
+.PHONY: shells
+shells:
+	@for shell in bash zsh fish; do command -v $$shell >/dev/null || scripts/install $$shell || true; done
 
 .venv/ready: tests/python/requirements.txt
 	python3 -c 'import ensurepip, venv' 2>/dev/null || scripts/install python3-venv

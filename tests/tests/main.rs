@@ -10,6 +10,7 @@ mod audit_trail;
 mod auth;
 mod chaos;
 mod cluster;
+mod completion;
 mod connections;
 mod crash;
 mod evaluator;
