@@ -129,6 +129,11 @@ bench-instructions: ## Count the instructions of a request and its pieces (needs
 --%:
 	@:
 
+.PHONY: docs
+docs: ## Write docs/cli.md from the command line's own definition
+	$(CARGO) run --locked -q -p mcpctl-cli -- docs markdown > docs/cli.md.new
+	mv docs/cli.md.new docs/cli.md
+
 .PHONY: deny
 deny: ## Licences, sources and banned crates (needs cargo-deny)
 	$(CARGO) deny --locked check bans licenses sources

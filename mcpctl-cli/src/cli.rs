@@ -1,6 +1,9 @@
 //! The command line: global flags and commands.
 
-use clap::{Args, Parser, Subcommand};
+use clap::{
+    Args, CommandFactory as _, Parser, Subcommand,
+    error::{ContextKind, ContextValue},
+};
 
 use crate::{commands, context::Context, failure::Failure, output::Chosen};
 
@@ -61,7 +64,40 @@ enum Command {
     Completion(commands::completion::Completion),
     #[command(name = "__complete", hide = true)]
     Complete(commands::completion::Complete),
+    #[command(subcommand, hide = true)]
+    Docs(commands::docs::Docs),
     Version(commands::version::Version),
+}
+
+/// A mistake in the command line; where clap has no suggestion for a command, with all that could be meant.
+pub(crate) fn told(mut error: clap::Error) -> clap::Error {
+    let is_known = error.get(ContextKind::SuggestedSubcommand).is_some();
+    let Some(ContextValue::String(typo)) = error.get(ContextKind::InvalidSubcommand).cloned() else {
+        return error;
+    };
+    if is_known {
+        return error;
+    }
+    let mut command = Cli::command();
+    command.build();
+    let mut at = &command;
+    for word in std::env::args().skip(1).take_while(|word| *word != typo) {
+        at = at.find_subcommand(&word).unwrap_or(at);
+    }
+    let names: Vec<&str> =
+        at.get_subcommands().filter(|one| !one.is_hide_set()).map(clap::Command::get_name).collect();
+    let tip = match near(&typo, &names) {
+        Some(name) => format!("a similar subcommand exists: '{name}'"),
+        None => format!("subcommands are {}", names.join(", ")),
+    };
+    error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    error
+}
+
+/// The only name that is one letter away.
+fn near<'a>(typo: &str, names: &[&'a str]) -> Option<&'a str> {
+    let mut close = names.iter().filter(|name| strsim::osa_distance(typo, name) == 1);
+    close.next().copied().filter(|_| close.next().is_none())
 }
 
 impl Cli {
@@ -88,6 +124,7 @@ impl Cli {
             Command::Config(command) => command.run(&context),
             Command::Completion(command) => command.run(&context),
             Command::Complete(command) => command.run(&context),
+            Command::Docs(command) => command.run(&context),
             Command::Version(command) => command.run(&context).await,
         }
     }
@@ -95,8 +132,6 @@ impl Cli {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]

@@ -30,5 +30,6 @@ mod secrets;
 mod store;
 mod streaming;
 mod surface;
+mod tasks;
 mod tokens;
 mod traces;

@@ -23,11 +23,17 @@ pub(crate) struct ApiResources {
 
 const COLUMNS: &[Column] = &[
     Column::field("NAME", "name"),
-    Column::field("SHORTNAMES", "shortNames"),
+    Column::with("SHORTNAMES", |item| joined(item, "shortNames")),
     Column::field("KIND", "kind"),
-    Column::field("VERBS", "verbs"),
+    Column::with("VERBS", |item| joined(item, "verbs")),
     Column::field("DESCRIPTION", "description"),
 ];
+
+/// Without spaces, as terminals are narrow.
+fn joined(item: &Spec, name: &str) -> String {
+    let words = item.get(name).and_then(Value::as_array).into_iter().flatten();
+    words.filter_map(Value::as_str).collect::<Vec<_>>().join(",")
+}
 
 impl ApiResources {
     pub(crate) fn run(self, context: &Context) -> Result<(), Failure> {

@@ -11,6 +11,7 @@ pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod describe;
 pub(crate) mod diff;
+pub(crate) mod docs;
 pub(crate) mod edit;
 pub(crate) mod explain;
 pub(crate) mod get;
