@@ -47,7 +47,7 @@ doc:
 test: test-rust test-examples test-python test-node test-wheel ## Every test of every language, with what they need
 
 .PHONY: test-rust
-test-rust: postgres build
+test-rust: postgres shells build
 	$(CARGO) test --locked --no-fail-fast $(PACKAGES)
 
 .PHONY: test-examples
@@ -79,6 +79,11 @@ build:
 .PHONY: postgres
 postgres:
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || scripts/install postgresql
+
+# The shells whose completion is tested.
+.PHONY: shells
+shells:
+	@for shell in bash zsh fish; do command -v $$shell >/dev/null || scripts/install $$shell || true; done
 
 .venv/ready: tests/python/requirements.txt
 	python3 -c 'import ensurepip, venv' 2>/dev/null || scripts/install python3-venv
@@ -123,6 +128,11 @@ bench-instructions: ## Count the instructions of a request and its pieces (needs
 
 --%:
 	@:
+
+.PHONY: docs
+docs: ## Write docs/cli.md from the command line's own definition
+	$(CARGO) run --locked -q -p mcpctl-cli -- docs markdown > docs/cli.md.new
+	mv docs/cli.md.new docs/cli.md
 
 .PHONY: deny
 deny: ## Licences, sources and banned crates (needs cargo-deny)

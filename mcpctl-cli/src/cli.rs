@@ -1,8 +1,11 @@
 //! The command line: global flags and commands.
 
-use clap::{Args, Parser, Subcommand};
+use clap::{
+    Args, CommandFactory as _, Parser, Subcommand,
+    error::{ContextKind, ContextValue},
+};
 
-use crate::{commands, context::Context, failure::Failure, output::Format};
+use crate::{commands, context::Context, failure::Failure, output::Chosen};
 
 /// Manage a catalogue of LLMs and their keys on one server, and talk to them.
 #[derive(Debug, Parser)]
@@ -31,9 +34,9 @@ pub(crate) struct Global {
     /// Act for another user, which needs the operation impersonate; see `config impersonate`
     #[arg(long = "as", global = true, value_name = "EMAIL")]
     pub(crate) acting_for: Option<String>,
-    /// How to print results: table, wide, json, yaml or name
-    #[arg(short, long, global = true, value_name = "FORMAT", value_enum, hide_possible_values = true)]
-    pub(crate) output: Option<Format>,
+    /// How to print results: table, wide, json, yaml, name or jsonpath=TEMPLATE
+    #[arg(short, long, global = true, value_name = "FORMAT", value_parser = Chosen::parse)]
+    pub(crate) output: Option<Chosen>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -51,13 +54,50 @@ enum Command {
     Edit(commands::edit::Edit),
     Patch(commands::patch::Patch),
     Delete(commands::delete::Delete),
+    Explain(commands::explain::Explain),
+    ApiResources(commands::api_resources::ApiResources),
     Chat(commands::chat::Chat),
     #[command(subcommand)]
     Auth(commands::auth::Auth),
     #[command(subcommand)]
     Config(commands::config::ConfigCommand),
     Completion(commands::completion::Completion),
+    #[command(name = "__complete", hide = true)]
+    Complete(commands::completion::Complete),
+    #[command(subcommand, hide = true)]
+    Docs(commands::docs::Docs),
     Version(commands::version::Version),
+}
+
+/// A mistake in the command line; where clap has no suggestion for a command, with all that could be meant.
+pub(crate) fn told(mut error: clap::Error) -> clap::Error {
+    let is_known = error.get(ContextKind::SuggestedSubcommand).is_some();
+    let Some(ContextValue::String(typo)) = error.get(ContextKind::InvalidSubcommand).cloned() else {
+        return error;
+    };
+    if is_known {
+        return error;
+    }
+    let mut command = Cli::command();
+    command.build();
+    let mut at = &command;
+    for word in std::env::args().skip(1).take_while(|word| *word != typo) {
+        at = at.find_subcommand(&word).unwrap_or(at);
+    }
+    let names: Vec<&str> =
+        at.get_subcommands().filter(|one| !one.is_hide_set()).map(clap::Command::get_name).collect();
+    let tip = match near(&typo, &names) {
+        Some(name) => format!("a similar subcommand exists: '{name}'"),
+        None => format!("subcommands are {}", names.join(", ")),
+    };
+    error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    error
+}
+
+/// The only name that is one letter away.
+fn near<'a>(typo: &str, names: &[&'a str]) -> Option<&'a str> {
+    let mut close = names.iter().filter(|name| strsim::osa_distance(typo, name) == 1);
+    close.next().copied().filter(|_| close.next().is_none())
 }
 
 impl Cli {
@@ -77,10 +117,14 @@ impl Cli {
             Command::Edit(command) => command.run(&context).await,
             Command::Patch(command) => command.run(&context).await,
             Command::Delete(command) => command.run(&context).await,
+            Command::Explain(command) => command.run(&context),
+            Command::ApiResources(command) => command.run(&context),
             Command::Chat(command) => command.run(&context).await,
             Command::Auth(command) => command.run(&context).await,
             Command::Config(command) => command.run(&context),
             Command::Completion(command) => command.run(&context),
+            Command::Complete(command) => command.run(&context),
+            Command::Docs(command) => command.run(&context),
             Command::Version(command) => command.run(&context).await,
         }
     }
@@ -88,8 +132,6 @@ impl Cli {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]
@@ -100,7 +142,7 @@ mod tests {
     #[test]
     fn help_fits_a_screen_and_every_command_has_an_example() {
         let help = Cli::command().render_help().to_string();
-        assert!(help.lines().count() <= 40, "{help}");
+        assert!(help.lines().count() <= 44, "{help}");
         fn check(command: &mut clap::Command) {
             let name = command.get_name().to_owned();
             let help = command.render_help().to_string();

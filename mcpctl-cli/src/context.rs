@@ -30,9 +30,9 @@ impl Context {
         let chosen_url = chosen_url.filter(|url| !url.trim().is_empty());
         Ok(Self {
             home: Home::find()?,
-            out: Out::stdout(),
+            out: Out::stdout().for_format(global.output.as_ref()),
             chosen_url,
-            format: global.output,
+            format: global.output.map(|chosen| chosen.format),
             acting_for: global.acting_for,
         })
     }

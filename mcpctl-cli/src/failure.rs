@@ -109,6 +109,13 @@ fn hint_for(error: &Error) -> Option<String> {
     if let Some(wait) = error.retry_after() {
         return Some(format!("try again in {} s", wait.as_secs().max(1)));
     }
+    if error.is_not_found() && error.message() == "no such route" {
+        return Some(format!(
+            "the server is likely older than this program ({}), or the URL has a path that it should not have: \
+             `mcpctl version` shows both",
+            env!("CARGO_PKG_VERSION")
+        ));
+    }
     match error.kind() {
         ErrorKind::Unauthenticated => Some("log in with `mcpctl login`".to_owned()),
         ErrorKind::Forbidden => {
@@ -145,6 +152,8 @@ mod tests {
         let hint = |kind| Failure::from(Error::new(kind, "no")).hint.unwrap_or_default();
         assert!(hint(ErrorKind::Unauthenticated).contains("mcpctl login"));
         assert_eq!(hint(ErrorKind::NotFound), "");
+        let old = Failure::from(Error::new(ErrorKind::NotFound, "no such route"));
+        assert!(old.hint.unwrap_or_default().contains("older than this program"));
         let unreachable = Error::new(ErrorKind::Unavailable, "no").caused_by(Unreachable::Refused);
         assert!(Failure::from(unreachable).hint.unwrap_or_default().contains("--daemon-url"));
         let busy = Error::rate_limited("slow down", std::time::Duration::from_secs(7));

@@ -62,9 +62,10 @@ impl Home {
     }
 
     fn replace(&self, path: &Path, value: &Value) -> io::Result<()> {
-        make_private_folder(&self.0)?;
+        let folder = path.parent().unwrap_or(&self.0);
+        make_private_folder(folder)?;
         // Temporary files have mode 0600, and a rename keeps it.
-        let mut file = tempfile::NamedTempFile::new_in(&self.0)?;
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
         serde_json::to_writer_pretty(&mut file, value)?;
         file.write_all(b"\n")?;
         file.as_file().sync_all()?;

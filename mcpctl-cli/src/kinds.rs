@@ -1,8 +1,8 @@
 //! Kinds and names as they are written on the command line.
 
-use mcpctl_core::resource::Kind;
+use mcpctl_core::{Error, client::Client, resource::Kind};
 
-use crate::failure::Failure;
+use crate::{failure::Failure, output::text::inline};
 
 /// Words that are written in capitals in titles.
 const ACRONYMS: &[&str] = &["llm", "rbac"];
@@ -34,6 +34,22 @@ pub(crate) fn nearest<'a>(typo: &str, candidates: impl IntoIterator<Item = &'a s
         .filter(|(distance, _)| *distance * 3 <= typo.chars().count())
         .min()
         .map(|(_, name)| name)
+}
+
+/// The failure of a call about one resource; when there is none of this name, with the name that was likely meant.
+pub(crate) async fn suggest(client: &Client, kind: Kind, name: &str, error: Error) -> Failure {
+    let is_missing = error.is_not_found();
+    let failure = Failure::from(error);
+    if !is_missing {
+        return failure;
+    }
+    // Whoever may not list them learns no names.
+    let Ok(others) = client.list(kind, &[]).await else { return failure };
+    let names: Vec<&str> = others.iter().filter_map(|other| other.get("name")?.as_str()).collect();
+    match nearest(name, names.iter().copied()) {
+        Some(meant) => failure.hint(format!("did you mean `{}`?", inline(meant))),
+        None => failure.hint(format!("`mcpctl get {kind}` lists what there is")),
+    }
 }
 
 /// Reads `KIND NAME…` or `KIND/NAME…`, as `-o name` prints them. No names means all of the kind.

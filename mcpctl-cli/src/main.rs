@@ -2,6 +2,7 @@
 
 mod cli;
 mod commands;
+mod complete;
 mod config;
 mod context;
 mod credentials;
@@ -13,6 +14,7 @@ mod kinds;
 mod output;
 mod plan;
 mod prompt;
+mod sets;
 mod yaml;
 
 use std::process::ExitCode;
@@ -22,7 +24,7 @@ use clap::Parser;
 use crate::{cli::Cli, failure::Failure};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|error| cli::told(error).exit());
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),

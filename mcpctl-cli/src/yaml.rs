@@ -36,7 +36,7 @@ fn options() -> Options {
 /// Writes one document. Text that could be read as anything else is quoted.
 pub(crate) fn write(value: &Map<String, Value>) -> Result<String, Failure> {
     // Folding would break long lines where a diff shows whole ones.
-    let options = serde_saphyr::ser_options! { min_fold_chars: usize::MAX };
+    let options = serde_saphyr::ser_options! { min_fold_chars: usize::MAX, folded_wrap_chars: usize::MAX };
     serde_saphyr::to_string_with_options(value, options)
         .map_err(|error| Failure::new(format!("writing YAML: {error}")))
 }
@@ -70,6 +70,12 @@ mod tests {
         let text = write(tricky.as_object().unwrap()).unwrap();
         assert_eq!(one(&text), tricky, "{text}");
         assert!(!text.contains('\u{1b}') && !text.contains('\u{9b}'), "{text:?}");
+    }
+
+    #[test]
+    fn long_lines_stay_whole() {
+        let long = json!({"a": "word ".repeat(60).trim_end()});
+        assert_eq!(write(long.as_object().unwrap()).unwrap().lines().count(), 1);
     }
 
     #[test]

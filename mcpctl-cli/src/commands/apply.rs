@@ -17,12 +17,14 @@ use crate::{
     failure::{Failure, note, warn},
     output::text::{inline, safe},
     plan::{self, Plan},
+    sets::Set,
 };
 
 /// Create and update resources as files describe them
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  mcpctl apply -f catalogue.yaml\n  mcpctl apply -f ./manifests -f extra.json --dry-run\n  \
+                        mcpctl apply -f ./manifests --set team --prune\n  \
                         mcpctl get llms -o yaml | mcpctl --daemon-url https://other.example apply -f -"
 )]
 pub(crate) struct Apply {
@@ -32,49 +34,83 @@ pub(crate) struct Apply {
     /// Say what would change and change nothing
     #[arg(long)]
     dry_run: bool,
+    /// Remember what this makes as the set of this name, in ~/.mcpctl/sets, for --prune
+    #[arg(long, value_name = "SET")]
+    set: Option<String>,
+    /// Delete what an earlier apply of the set made and the files no longer hold, and nothing else
+    #[arg(long, requires = "set")]
+    prune: bool,
 }
 
 /// What became of a document.
 enum Outcome {
     /// As the server answered: a token's value is in it.
     Created(Spec),
-    Updated,
-    Unchanged,
+    Updated(Spec),
+    Unchanged(Spec),
 }
 
 impl Apply {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
         let documents = document::load(&self.files)?;
         let client = context.client()?;
+        let mut set = self.set.as_deref().map(|name| Set::open(context, name)).transpose()?;
         if self.dry_run {
-            return dry_run(context, &client, &documents).await;
+            dry_run(context, &client, &documents).await?;
+            return match set {
+                Some(set) if self.prune => set.preview(context, &client, &documents).await,
+                _ => Ok(()),
+            };
         }
-        let mut failed = 0_usize;
-        for document in &documents {
-            let (what, name) = (document.kind.singular, inline(&document.name));
-            match apply(&client, document).await {
-                Ok(Outcome::Created(made)) => {
-                    context.out.line(format!("Created {what}: {name}"))?;
-                    show_token(context, &made, false)?;
-                }
-                Ok(Outcome::Updated) => context.out.line(format!("Updated {what}: {name}"))?,
-                Ok(Outcome::Unchanged) => context.out.line(format!("Unchanged {what}: {name}"))?,
-                // The others would fail for the same reason.
-                Err(error) if is_hopeless(&error) => {
-                    return Err(Failure::from(error).context(format!("applying {what} '{name}'")));
-                }
-                Err(error) => {
-                    failed += 1;
-                    note(format!("Error applying {what} '{name}': {}", safe(error.message())));
-                }
-            }
+        let failed = apply_all(context, &client, &documents, set.as_mut()).await?;
+        if failed > 0 {
+            let failure = Failure::new(format!("{failed} of {} resources failed", documents.len()));
+            return Err(if self.prune { failure.hint("nothing was pruned") } else { failure });
         }
-        if failed == 0 {
-            Ok(())
-        } else {
-            Err(Failure::new(format!("{failed} of {} resources failed", documents.len())))
+        match set {
+            Some(set) if self.prune => set.prune(context, &client, &documents).await,
+            _ => Ok(()),
         }
     }
+}
+
+/// Applies all of the documents; says how many failed.
+async fn apply_all(
+    context: &Context,
+    client: &Client,
+    documents: &[Document],
+    mut set: Option<&mut Set>,
+) -> Result<usize, Failure> {
+    let mut failed = 0_usize;
+    for document in documents {
+        let (what, name) = (document.kind.singular, inline(&document.name));
+        match apply(client, document).await {
+            Ok(Outcome::Created(made)) => {
+                if let Some(set) = set.as_deref_mut() {
+                    set.made(document, &made)?;
+                }
+                context.out.line(format!("Created {what}: {name}"))?;
+                show_token(context, &made, false)?;
+            }
+            Ok(Outcome::Updated(now)) => {
+                context.out.line(format!("Updated {what}: {name}"))?;
+                set.as_deref_mut().map_or(Ok(()), |set| set.met(document, &now))?;
+            }
+            Ok(Outcome::Unchanged(now)) => {
+                context.out.line(format!("Unchanged {what}: {name}"))?;
+                set.as_deref_mut().map_or(Ok(()), |set| set.met(document, &now))?;
+            }
+            // The others would fail for the same reason.
+            Err(error) if is_hopeless(&error) => {
+                return Err(Failure::from(error).context(format!("applying {what} '{name}'")));
+            }
+            Err(error) => {
+                failed += 1;
+                note(format!("Error applying {what} '{name}': {}", safe(error.message())));
+            }
+        }
+    }
+    Ok(failed)
 }
 
 /// Whether there is no talking to the server at all.
@@ -90,7 +126,8 @@ async fn apply(client: &Client, document: &Document) -> Result<Outcome, Error> {
     };
     let now = client.put(*kind, name, body.clone(), None).await?;
     let version = |resource: &Spec| resource.get("version").and_then(Value::as_i64);
-    Ok(if version(&now) == version(&stored) { Outcome::Unchanged } else { Outcome::Updated })
+    let is_same = version(&now) == version(&stored);
+    Ok(if is_same { Outcome::Unchanged(now) } else { Outcome::Updated(now) })
 }
 
 /// What is stored under a name, if anything is.

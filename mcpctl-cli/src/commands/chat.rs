@@ -3,12 +3,13 @@
 use std::io::{self, BufRead as _, Write as _};
 
 use clap::Args;
-use mcpctl_core::client::Client;
+use mcpctl_core::{client::Client, resource::kinds};
 use serde_json::{Value, json};
 
 use crate::{
     context::Context,
     failure::{Failure, note},
+    kinds::suggest,
     prompt,
 };
 
@@ -74,7 +75,12 @@ impl Chat {
 /// Sends the conversation, prints the answer as it comes and returns it.
 async fn say(context: &Context, client: &Client, llm: &str, messages: &[Value]) -> Result<String, Failure> {
     let failed = |error| Failure::from(error).context(format!("asking `{llm}`"));
-    let mut stream = client.infer_stream(llm, &json!({"messages": messages})).await.map_err(failed)?;
+    let mut stream = match client.infer_stream(llm, &json!({"messages": messages})).await {
+        Ok(stream) => stream,
+        Err(error) => {
+            return Err(suggest(client, kinds::LLMS, llm, error).await.context(format!("asking `{llm}`")));
+        }
+    };
     let mut answer = String::new();
     while let Some(chunk) = stream.next().await {
         let chunk = match chunk {

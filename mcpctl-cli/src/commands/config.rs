@@ -52,6 +52,7 @@ pub(crate) struct View {}
                         mcpctl config use-context prod --url https://mcp.example.com")]
 pub(crate) struct UseContext {
     /// The context's name
+    #[arg(value_name = "CONTEXT")]
     name: String,
     /// Its server, to make the context or to change it
     #[arg(long, value_name = "URL")]

@@ -11,7 +11,7 @@ use super::auditlogs;
 use crate::{
     context::Context,
     failure::Failure,
-    kinds::{parse_target, title},
+    kinds::{parse_target, suggest, title},
     output::{Format, Notes, describe},
 };
 
@@ -41,7 +41,10 @@ impl Describe {
             return Err(Failure::usage(format!("--show-values is for secrets, not {kind}")));
         }
         let client = context.client()?;
-        let resource = client.get(kind, &name, self.show_values).await?;
+        let resource = match client.get(kind, &name, self.show_values).await {
+            Ok(resource) => resource,
+            Err(error) => return Err(suggest(&client, kind, &name, error).await),
+        };
         let notes = notes(&client, kind, &resource).await;
         context.out.print(&describe(kind, &resource, &notes))
     }

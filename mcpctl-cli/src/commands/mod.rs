@@ -1,5 +1,6 @@
 //! The commands, a file per verb: each reads its arguments, calls the server and prints.
 
+pub(crate) mod api_resources;
 pub(crate) mod apply;
 mod auditlogs;
 pub(crate) mod auth;
@@ -10,11 +11,14 @@ pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod describe;
 pub(crate) mod diff;
+pub(crate) mod docs;
 pub(crate) mod edit;
+pub(crate) mod explain;
 pub(crate) mod get;
 pub(crate) mod login;
 pub(crate) mod logout;
 pub(crate) mod patch;
 pub(crate) mod status;
 pub(crate) mod version;
+mod watch;
 pub(crate) mod whoami;

@@ -7,7 +7,7 @@ use crate::{
     context::Context,
     failure::Failure,
     flags,
-    kinds::{parse_kind, parse_target},
+    kinds::{parse_kind, parse_target, suggest},
 };
 
 /// Change some fields of a resource
@@ -53,8 +53,11 @@ impl Patch {
             return Err(Failure::usage("nothing to change: expected field=value or --json"));
         }
         let what = format!("patching {} '{name}'", kind.singular);
-        let changed = context.client()?.patch(kind, &name, patch, None).await;
-        let changed = changed.map_err(|error| Failure::from(error).context(what))?;
+        let client = context.client()?;
+        let changed = match client.patch(kind, &name, patch, None).await {
+            Ok(changed) => changed,
+            Err(error) => return Err(suggest(&client, kind, &name, error).await.context(what)),
+        };
         super::create::report(context, kind, &changed, "updated")
     }
 }

@@ -35,7 +35,9 @@ impl<'a> List<'a> {
     /// Prints them.
     pub(crate) fn print(&self, out: &Out, format: Format) -> Result<(), Failure> {
         match format {
-            Format::Table | Format::Wide => out.print(&self.table(format == Format::Wide, width(out))),
+            Format::Table | Format::Wide => {
+                out.print(&self.table(format == Format::Wide, width(out), out.has_headers()))
+            }
             Format::Json => match (self.many, self.items) {
                 (false, [item]) => out.json(&Value::Object(item.clone())),
                 (_, items) => out.json(&items.iter().cloned().map(Value::Object).collect()),
@@ -53,11 +55,17 @@ impl<'a> List<'a> {
         let is_first = !std::mem::replace(&mut so_far.began, true);
         match format {
             Format::Table | Format::Wide => {
-                let width = width(out);
+                let width = width(out).filter(|_| format == Format::Table);
                 let (headers, rows) = self.cells(format == Format::Wide, width);
+                if is_first && !out.has_headers() {
+                    so_far.widths.resize(headers.len(), 0);
+                }
                 out.print(&table::more(&headers, rows, width, &mut so_far.widths))
             }
             // One a line: an array that never ends could not be read.
+            Format::Json if out.template.is_some() => {
+                self.items.iter().cloned().try_for_each(|item| out.json(&Value::Object(item)))
+            }
             Format::Json => self
                 .items
                 .iter()
@@ -72,11 +80,16 @@ impl<'a> List<'a> {
     }
 
     /// The table; empty when there is nothing to show.
-    fn table(&self, wide: bool, width: Option<u16>) -> String {
+    fn table(&self, wide: bool, width: Option<u16>, with_headers: bool) -> String {
         if self.items.is_empty() {
             return String::new();
         }
+        // Whoever asks for all columns wants their cells whole.
+        let width = width.filter(|_| !wide);
         let (headers, rows) = self.cells(wide, width);
+        if !with_headers {
+            return table::more(&headers, rows, width, &mut vec![0; headers.len()]);
+        }
         table::layout(&headers, rows, width)
     }
 
@@ -171,11 +184,11 @@ mod tests {
 
     #[test]
     fn the_table_has_the_kind_s_columns_and_no_escape_sequence() {
-        insta::assert_snapshot!(List::of(kinds::LLMS, &[llm()], true).table(false, None), @r"
+        insta::assert_snapshot!(List::of(kinds::LLMS, &[llm()], true).table(false, None, true), @r"
         NAME  TYPE    MODEL             TIER  KEY                      ID
         gpt   openai  gpt-4o\u{1b}[31m  fast  secret://openai/api-key  caaaaaaaaaaaaaaaaaaaaaaaa
         ");
-        assert_eq!(List::of(kinds::LLMS, &[], true).table(false, None), "");
+        assert_eq!(List::of(kinds::LLMS, &[], true).table(false, None, true), "");
     }
 
     #[test]

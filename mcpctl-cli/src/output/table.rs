@@ -2,7 +2,9 @@
 
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width, presets};
 
-/// Cells of these columns are what people copy: they are never broken.
+use super::text;
+
+/// Cells of these columns are what people copy: they are never cut.
 const WHOLE: &[&str] = &["NAME", "ID", "REQUEST", "TIME"];
 /// No column is squeezed below this many characters.
 const NARROWEST: u16 = 7;
@@ -10,11 +12,11 @@ const GAP: u16 = 2;
 
 /// No cell is shown at greater length on a terminal: other formats have it whole.
 pub(super) const LONGEST_CELL: usize = 200;
-/// Cells are broken after so many characters where nothing would make the whole fit.
+/// Cells are cut after so many characters where nothing would make the whole fit.
 const WIDE_ENOUGH: u16 = 24;
 
-/// Lays out a table. With a `width`, the longest cells are broken so that it fits, unless names and ids leave
-/// too little room: then the terminal may wrap whole lines, which is easier to read than both.
+/// Lays out a table. With a `width`, the longest cells are cut so that it fits, unless names and ids leave too
+/// little room: then the terminal may wrap whole lines.
 pub(super) fn layout(headers: &[&str], rows: Vec<Vec<String>>, width: Option<u16>) -> String {
     more(headers, rows, width, &mut Vec::new())
 }
@@ -27,17 +29,31 @@ pub(super) fn more(
     width: Option<u16>,
     least: &mut Vec<u16>,
 ) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).add_rows(rows);
-    if least.is_empty() {
-        table.set_header(headers);
-        least.resize(headers.len(), 0);
+    let with_headers = least.is_empty();
+    least.resize(headers.len(), 0);
+    let mut measured = Table::new();
+    measured.add_rows(rows.iter());
+    if with_headers {
+        measured.set_header(headers);
     }
-    for (least, natural) in least.iter_mut().zip(table.column_max_content_widths()) {
+    for (least, natural) in least.iter_mut().zip(measured.column_max_content_widths()) {
         *least = natural.max(*least);
     }
     let cap = width.map_or(u16::MAX, |width| cap(headers, least, width));
-    // Each column's width is set here, so what is left for the library is to break the cells.
+    let clipped = rows.into_iter().map(|mut row| {
+        for ((cell, header), natural) in row.iter_mut().zip(headers).zip(least.iter()) {
+            if !WHOLE.contains(header) && *natural > cap {
+                text::clip(cell, usize::from(cap));
+            }
+        }
+        row
+    });
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).add_rows(clipped);
+    if with_headers {
+        table.set_header(headers);
+    }
+    // Each column's width is set here, so what is left for the library is to align the cells.
     table.set_content_arrangement(ContentArrangement::Dynamic).set_width(u16::MAX);
     for ((column, header), natural) in table.column_iter_mut().zip(headers).zip(least) {
         let own = if WHOLE.contains(header) { *natural } else { (*natural).min(cap) };
@@ -47,7 +63,7 @@ pub(super) fn more(
     table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
-/// The most that a breakable column may take: so much that the whole fits `width`, if that can be.
+/// The most that a column may take that can be cut: so much that the whole fits `width`, if that can be.
 fn cap(headers: &[&str], natural: &[u16], width: u16) -> u16 {
     let total = |cap: u16| -> u32 {
         let own = headers.iter().zip(natural).map(|(header, natural)| {
@@ -88,12 +104,11 @@ mod tests {
     }
 
     #[test]
-    fn a_narrow_terminal_breaks_the_longest_cells_and_keeps_names_and_ids() {
+    fn a_narrow_terminal_cuts_the_longest_cells_and_keeps_names_and_ids() {
         let text = layout(&["NAME", "TYPE", "KEY", "ID"], rows(), Some(66));
         insta::assert_snapshot!(text, @r"
         NAME           TYPE    KEY               ID
-        gpt            openai  secret://openai/  caaaaaaaaaaaaaaaaaaaaaaaa
-                               api-key
+        gpt            openai  secret://openai…  caaaaaaaaaaaaaaaaaaaaaaaa
         a-longer-name  vllm    -                 cbbbbbbbbbbbbbbbbbbbbbbbb
         ");
         let wide = layout(&["NAME", "TYPE", "KEY", "ID"], rows(), Some(200));
@@ -119,6 +134,6 @@ mod tests {
     fn long_cells_do_not_make_long_lines_where_nothing_fits() {
         let row = vec!["x".repeat(200), "y".repeat(40)];
         let text = layout(&["ERROR", "REQUEST"], vec![row], Some(30));
-        assert!(text.lines().all(|line| line.len() <= 24 + 2 + 40), "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= 24 + 2 + 40), "{text}");
     }
 }

@@ -22,10 +22,10 @@ use crate::{
 #[command(next_help_heading = "Options of `get auditlogs`")]
 pub(super) struct AuditQuery {
     /// Only events of this kind, such as llm_inference_call or resource_change
-    #[arg(long, value_name = "KIND")]
+    #[arg(long, value_name = "EVENT")]
     kind: Option<String>,
     /// Only calls and changes of this Llm
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "LLM")]
     llm: Option<String>,
     /// Only what this user did, by e-mail address or id
     #[arg(long, value_name = "EMAIL")]

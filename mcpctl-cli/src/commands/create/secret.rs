@@ -28,7 +28,7 @@ pub(crate) struct CreateSecret {
     /// A value that is read from standard input, or asked for; the newline at its end is no part of it
     #[arg(long, value_name = "KEY")]
     from_stdin: Option<String>,
-    #[arg(long, value_name = "NAME", help = about(SECRETS, "backend"))]
+    #[arg(long, value_name = "BACKEND", help = about(SECRETS, "backend"))]
     backend: Option<String>,
     #[arg(long, short, value_name = "TEXT", help = about(SECRETS, "description"))]
     description: Option<String>,
