@@ -119,6 +119,7 @@ async fn what_is_printed_as_yaml_is_unchanged_when_it_is_applied() {
     run("create group team --member ann@example.com");
     run("create rbac r --subject Group:team --binding view:llms:gpt --operation audit");
     run("create mcptoken t --bind view:llms");
+    run("create project p --llm gpt --server s1 --prompt Hello");
     let kinds = succeed(&server, &["api-resources", "-o", "name"], "");
     let kinds: Vec<&str> = kinds.lines().filter(|kind| *kind != "auditlogs").collect();
     assert!(kinds.len() >= 7, "{kinds:?}");

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::{Registry, Snapshot, draft::Draft, hooks::typed_reference, open::Inner};
@@ -24,6 +24,9 @@ const PREFIX: &str = "mcpctl_pat_";
 
 /// How exactly it is remembered when a token was used.
 const USE_STEP: Duration = Duration::from_secs(30);
+
+/// How long a session that has ended is kept: by then, every server has heard of its end.
+const DAY: SignedDuration = SignedDuration::from_hours(24);
 
 /// How often uses are written to the store.
 const USE_FLUSH: Duration = Duration::from_secs(60);
@@ -201,13 +204,19 @@ impl Registry {
     }
 }
 
-/// Writes uses down until the registry is dropped. A store that is away gets them later.
+/// Writes uses down until the registry is dropped, and has sessions forgotten that ended a day ago. A store that is away
+/// gets to it later.
 pub(super) async fn keep_uses(registry: Weak<Inner>) {
     loop {
         tokio::time::sleep(USE_FLUSH).await;
         let Some(inner) = registry.upgrade() else { return };
-        if let Err(error) = (Registry { inner }).flush_uses().await {
+        let registry = Registry { inner };
+        if let Err(error) = registry.flush_uses().await {
             tracing::debug!(error = error.chain(), "uses of tokens are not yet written down");
+        }
+        let end = Timestamp::now() - DAY;
+        if let Err(error) = registry.inner.store.forget_sessions(end).await {
+            tracing::debug!(error = error.chain(), "sessions that have ended are not yet forgotten");
         }
     }
 }

@@ -136,6 +136,10 @@ impl SessionStore for Measured {
         self.meters.session.measure(self.store.session(token)).await
     }
 
+    async fn forget_sessions(&self, end: Timestamp) -> Result<()> {
+        self.meters.forget.measure(self.store.forget_sessions(end)).await
+    }
+
     async fn used(&self, uses: Arc<[(Id, Timestamp)]>) -> Result<()> {
         self.meters.used.measure(self.store.used(uses)).await
     }

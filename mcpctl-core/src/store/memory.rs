@@ -243,6 +243,11 @@ impl SessionStore for MemoryStore {
         Ok(self.state().sessions.get(&token).map(|(session, _)| session.clone()))
     }
 
+    async fn forget_sessions(&self, end: Timestamp) -> Result<()> {
+        self.state().sessions.retain(|_, (session, _)| session.expires_at >= end);
+        Ok(())
+    }
+
     async fn used(&self, uses: Arc<[(Id, Timestamp)]>) -> Result<()> {
         let mut state = self.state();
         for (id, at) in uses.iter() {

@@ -103,6 +103,13 @@ pub trait SessionStore: Send + Sync + 'static {
     /// The session of this token, unless it was revoked. It may have expired.
     async fn session(&self, token: TokenHash) -> Result<Option<Session>>;
 
+    /// Forgets sessions that ended before `end`, revoked or not. Nobody can tell the difference, but by the room they
+    /// take; a store that has room may leave this as it is.
+    async fn forget_sessions(&self, end: Timestamp) -> Result<()> {
+        let _ = end;
+        Ok(())
+    }
+
     /// Notes when objects were last used. An earlier time than the one noted changes nothing, nor does an object's
     /// version or the store's revision change. What is noted of an object may go with the object.
     ///

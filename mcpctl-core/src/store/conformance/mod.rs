@@ -113,6 +113,7 @@ properties! {
     sessions {
         last_until_they_expire_or_are_revoked,
         of_a_user_are_revoked_together,
+        that_ended_long_ago_may_be_forgotten,
         and_the_last_use_of_things_is_noted,
     }
     events {

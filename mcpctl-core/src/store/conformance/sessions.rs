@@ -64,6 +64,21 @@ pub async fn of_a_user_are_revoked_together(store: Arc<dyn Storage>) {
     assert_eq!(store.sessions(now()).await.unwrap(), [again]);
 }
 
+/// Forgetting touches no session that has not ended, and is no change.
+pub async fn that_ended_long_ago_may_be_forgotten(store: Arc<dyn Storage>) {
+    let (now, user) = (now(), Id::random());
+    let ended = now.checked_sub(Span::new().hours(48)).unwrap();
+    let old = Session { expires_at: ended, ..session(&user, "old") };
+    let new = session(&user, "new");
+    committed(&*store, writes([&old, &new].map(|session| Write::PutSession(session.clone())))).await;
+    let revision = store.revision().await.unwrap();
+    store.forget_sessions(ended).await.unwrap();
+    assert_eq!(store.session(old.token).await.unwrap(), Some(old.clone()), "it ended then, not before");
+    store.forget_sessions(now).await.unwrap();
+    assert_eq!(store.session(new.token).await.unwrap(), Some(new));
+    assert_eq!(store.revision().await.unwrap(), revision);
+}
+
 /// The latest use is the one that counts; it is no change, and goes with its object. A store may also note nothing.
 pub async fn and_the_last_use_of_things_is_noted(store: Arc<dyn Storage>) {
     let object = put(&*store, llm("a")).await;

@@ -228,6 +228,11 @@ pub(in crate::store::sql) fn session(conn: &mut Conn, token: TokenHash) -> Resul
     row.map(SessionRow::session).transpose()
 }
 
+pub(in crate::store::sql) fn forget_sessions(conn: &mut Conn, end: Timestamp) -> Result<()> {
+    diesel::delete(sessions::table.filter(sessions::expires_at.lt(micros(end)))).execute(conn)?;
+    Ok(())
+}
+
 pub(in crate::store::sql) fn used(conn: &mut Conn, uses: &[(Id, Timestamp)]) -> Result<()> {
     use diesel::query_dsl::methods::FilterDsl as _;
     write_transaction(conn, |conn| {

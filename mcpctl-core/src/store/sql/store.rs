@@ -171,6 +171,10 @@ impl SessionStore for SqlStore {
         run!(self.read, "store.session", queries => move |conn| queries::session(conn, token))
     }
 
+    async fn forget_sessions(&self, end: Timestamp) -> Result<()> {
+        run!(self.write, "store.forget_sessions", queries => move |conn| queries::forget_sessions(conn, end))
+    }
+
     async fn used(&self, uses: Arc<[(Id, Timestamp)]>) -> Result<()> {
         run!(self.write, "store.used", queries => move |conn| queries::used(conn, &uses))
     }
