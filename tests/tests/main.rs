@@ -1,6 +1,7 @@
 //! Everything that is tested from outside, in one binary.
 
 mod access;
+mod apply;
 mod architecture;
 mod audit;
 mod audit_modes;

@@ -139,6 +139,16 @@ fn told(route: &Route) -> Told {
             "auditlogs",
             (200, answer(named("AuditEvent"))),
         ),
+        E::Apply => Told {
+            body: Some(named("Apply")),
+            failures: vec![409],
+            ..told_of(
+                "apply",
+                "Make and change many resources",
+                "apply",
+                (200, answer(named("ApplyResults"))),
+            )
+        },
         E::List(kind) => of_list(kind),
         E::Create(kind) => Told {
             body: Some(of(kind, Use::New)),
