@@ -33,3 +33,4 @@ mod streaming;
 mod surface;
 mod tokens;
 mod traces;
+mod watch;

@@ -20,6 +20,7 @@ mod secrets;
 mod snapshot;
 mod tokens;
 mod trail;
+mod watch;
 mod write;
 
 pub use access::{CanI, WhoCan};
@@ -30,6 +31,7 @@ pub use project::{LlmStatus, ProjectLlm};
 pub use query::{ListQuery, Page};
 pub use snapshot::{LlmEntry, Shelf, Snapshot};
 
+pub use watch::{Happened, Watch};
 pub use write::Created;
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ mod auth;
 mod health;
 mod inference;
 mod resources;
+mod watch;
 
 pub(crate) use resources::MAX_LIMIT;
 
