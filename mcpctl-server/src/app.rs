@@ -8,6 +8,7 @@ use hyper::{
     header::{CONNECTION, EXPECT, HeaderValue},
 };
 use mcpctl_core::{Error, ErrorKind, Principal, Registry, gateway::Gateway, rbac::Permission};
+use tokio::sync::{Semaphore, watch};
 use tracing::{Instrument as _, Span};
 
 use crate::{
@@ -24,6 +25,10 @@ pub struct App {
     pub(crate) gateway: Gateway,
     /// How long a request's body may take to arrive.
     pub(crate) body_timeout: Duration,
+    /// Whether the server is to stop: what would go on for ever ends then.
+    pub(crate) stopping: watch::Sender<bool>,
+    /// Who may watch: each change costs every one who does, so there are only so many.
+    pub(crate) watchers: Arc<Semaphore>,
     table: Arc<Table>,
 }
 
@@ -40,6 +45,9 @@ pub(crate) struct Call<'a> {
 /// The user that a request is done for, by e-mail address: as Kubernetes has it.
 const IMPERSONATE_USER: &str = "impersonate-user";
 
+/// Clients at once that watch resources.
+const MAX_WATCHERS: usize = 1000;
+
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl App {
@@ -50,7 +58,8 @@ impl App {
     /// Internal, when the table of routes contradicts itself.
     pub fn new(registry: Registry, gateway: Gateway) -> mcpctl_core::Result<Self> {
         let table = Arc::new(Table::new().map_err(Error::internal)?);
-        Ok(Self { registry, gateway, table, body_timeout: BODY_TIMEOUT })
+        let (stopping, watchers) = (watch::Sender::default(), Arc::new(Semaphore::new(MAX_WATCHERS)));
+        Ok(Self { registry, gateway, table, body_timeout: BODY_TIMEOUT, stopping, watchers })
     }
 
     /// The same app, with another limit for how long a request's body may take to arrive, which is 60 seconds.
@@ -62,7 +71,15 @@ impl App {
     /// The same app with provider connections of its own, for a thread of its own.
     pub(crate) fn with_own_connections(&self) -> Self {
         let (registry, gateway) = (self.registry.clone(), self.gateway.with_own_connections());
-        Self { registry, gateway, table: self.table.clone(), body_timeout: self.body_timeout }
+        let (stopping, watchers) = (watch::Sender::default(), self.watchers.clone());
+        Self {
+            registry,
+            gateway,
+            table: self.table.clone(),
+            body_timeout: self.body_timeout,
+            stopping,
+            watchers,
+        }
     }
 
     /// Answers a request. Never fails: a failure is a response too.

@@ -152,6 +152,7 @@ impl Server {
 
     /// Waits for requests that are running, for a while.
     pub(crate) async fn finish(self) {
+        self.app.stopping.send_replace(true);
         // A request may have arrived that nobody has read: closing its connection would be its failure. As a task
         // of its own, this waits in line behind the connections that have something to read.
         if tokio::spawn(tokio::time::sleep(LAST_CALL)).await.is_err() {

@@ -16,6 +16,7 @@ use hyper::{
 };
 use mcpctl_core::{Error, ErrorKind, adapter::anthropic_error_type, gateway::AnswerBody};
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 
 use crate::stall::{Stalled, Watched};
 
@@ -28,6 +29,8 @@ pub(crate) enum Body {
     Full(Full<Bytes>),
     /// An Llm's answer.
     Answer(AnswerBody),
+    /// Events, as they happen.
+    Events(mpsc::Receiver<Bytes>),
     /// A streamed answer over HTTP/2.
     Watched(Watched),
 }
@@ -52,6 +55,7 @@ impl http_body::Body for Body {
         let polled = match self.get_mut() {
             Self::Full(body) => Pin::new(body).poll_frame(cx),
             Self::Answer(body) => Pin::new(body).poll_frame(cx),
+            Self::Events(events) => return events.poll_recv(cx).map(|event| Some(Ok(Frame::data(event?)))),
             Self::Watched(body) => return body.poll_frame(cx),
         };
         polled.map_err(|never| match never {})
@@ -61,7 +65,7 @@ impl http_body::Body for Body {
         match self {
             Self::Full(body) => body.is_end_stream(),
             Self::Answer(body) => body.is_end_stream(),
-            Self::Watched(_) => false,
+            Self::Events(_) | Self::Watched(_) => false,
         }
     }
 
@@ -69,7 +73,7 @@ impl http_body::Body for Body {
         match self {
             Self::Full(body) => body.size_hint(),
             Self::Answer(body) => body.size_hint(),
-            Self::Watched(_) => SizeHint::default(),
+            Self::Events(_) | Self::Watched(_) => SizeHint::default(),
         }
     }
 }

@@ -74,6 +74,8 @@ pub enum Endpoint {
     AuditLogs,
     /// One event of it.
     AuditLog,
+    /// Make and change many resources.
+    Apply,
     /// The resources of a kind.
     List(Kind),
     /// Make a resource.
@@ -120,6 +122,8 @@ pub fn all() -> Vec<Route> {
         route(Method::POST, "/api/v1/auth/can-i", Access::Authenticated, E::CanI),
         route(Method::POST, "/api/v1/auth/who-can", Access::Kind(Action::View, kinds::RBAC), E::WhoCan),
         route(Method::POST, "/api/v1/auth/password", Access::Authenticated, E::Password),
+        // Each resource needs its own permission: checked when its turn comes.
+        route(Method::POST, "/api/v1/apply", Access::Authenticated, E::Apply),
         route(Method::GET, "/api/v1/auditlogs", Access::Operation(Operation::Audit), E::AuditLogs),
         route(Method::GET, "/api/v1/auditlogs/{name}", Access::Operation(Operation::Audit), E::AuditLog),
         route(Method::POST, "/api/v1/llms/{name}/infer", RUN, E::CallNamed(Api::ChatCompletions)),

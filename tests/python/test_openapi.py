@@ -56,6 +56,9 @@ def test_it_is_openapi(server: Server) -> None:
 def ask(case: Any, server: Server, token: str) -> None:
     # Else nearly every request would be refused for a user that nobody is.
     case.headers.pop("Impersonate-User", None)
+    # Such an answer has no end.
+    if case.query:
+        case.query.pop("watch", None)
     case.call_and_validate(base_url=server.url, headers={"Authorization": f"Bearer {token}"}, checks=CHECKS)
 
 

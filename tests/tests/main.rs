@@ -1,6 +1,7 @@
 //! Everything that is tested from outside, in one binary.
 
 mod access;
+mod apply;
 mod architecture;
 mod audit;
 mod audit_modes;
@@ -35,3 +36,4 @@ mod surface;
 mod tasks;
 mod tokens;
 mod traces;
+mod watch;

@@ -110,7 +110,7 @@ fn the_access_follows_from_method_and_path() {
     for route in routes::all() {
         let parts: Vec<&str> = route.path.trim_start_matches('/').split('/').collect();
         let expected = match (route.method.as_str(), parts.as_slice()) {
-            (_, ["api", "v1", "auth" | "auditlogs", ..] | ["v1", ..] | [_]) => continue,
+            (_, ["api", "v1", "auth" | "auditlogs" | "apply", ..] | ["v1", ..] | [_]) => continue,
             ("GET", ["api", "v1", kind]) => format!("view:{kind}"),
             ("POST", ["api", "v1", kind]) => format!("create:{kind}"),
             ("GET", ["api", "v1", kind, "{name}"]) => format!("view:{kind}:{NAME}"),

@@ -45,6 +45,15 @@ pub struct Applied {
     pub outcome: Result<Done>,
 }
 
+impl Applied {
+    /// Leaves out the value of a token that was not kept.
+    fn forget_token(&mut self) {
+        if let Ok(Done::Created(token)) = &mut self.outcome {
+            *token = None;
+        }
+    }
+}
+
 /// What was done to a resource.
 #[derive(Debug)]
 pub enum Done {
@@ -83,8 +92,12 @@ impl Registry {
                 }
                 return Ok(applied);
             }
+            if mode.dry_run {
+                applied.iter_mut().for_each(Applied::forget_token);
+                return Ok(applied);
+            }
             let txn = rehearsal.take();
-            if mode.dry_run || txn.writes.is_empty() || self.commit(txn).await?.is_none() {
+            if txn.writes.is_empty() || self.commit(txn).await?.is_none() {
                 return Ok(applied);
             }
         }

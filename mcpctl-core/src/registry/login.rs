@@ -9,8 +9,8 @@ use crate::{
     error::{Error, ErrorKind, Result},
     rbac::{Action, Operation, Permission, Rights},
     resource::{
-        Actor, AuditEvent, EventDetail, Id, Impersonation, Login, NameRule, Object, Session, Spec, TokenHash,
-        UserSpec, kinds, now, tidied,
+        Actor, AuditEvent, EventDetail, Id, Impersonation, Kind, Login, NameRule, Object, Session, Spec,
+        TokenHash, UserSpec, kinds, now, tidied,
     },
     secret::SecretValue,
     store::{Condition, Txn, Write},
@@ -163,12 +163,7 @@ impl Registry {
     ///
     /// Unauthenticated; forbidden; not found.
     pub fn still_valid(&self, who: &Principal, llm: &LlmEntry) -> Result<()> {
-        let known = who.token.map(|token| self.known(token, None)).transpose()?;
-        let rights = match (&known, &who.user_id) {
-            (Some(known), Some(user)) if who.impersonator.is_some() => self.acting_rights(known, user)?,
-            (Some(known), _) => known.rights.clone(),
-            (None, _) => who.rights.clone(),
-        };
+        let rights = self.rights_now(who)?;
         if !rights.allow_on(Action::Run, kinds::LLMS, &llm.name, Some(&llm.id)) {
             let message = format!("missing permission `run:llms:{}`", llm.name);
             return Err(Error::new(ErrorKind::Forbidden, message));
@@ -176,6 +171,25 @@ impl Registry {
         match self.snapshot().shelf(kinds::LLMS).get(&llm.id) {
             Some(_) => Ok(()),
             None => Err(Error::not_found(format!("no llm named `{}`", llm.name))),
+        }
+    }
+
+    /// What `who` may do now, as long as it may see something of the kind in a list.
+    pub(super) fn rights_to_list(&self, who: &Principal, kind: Kind) -> Result<Rights> {
+        let rights = self.rights_now(who)?;
+        if rights.may_list(Action::View, kind) {
+            return Ok(rights);
+        }
+        Err(Error::new(ErrorKind::Forbidden, format!("missing permission `view:{kind}`")))
+    }
+
+    /// What `who` may do now: its session may have ended since it was let in, and its roles may be others.
+    fn rights_now(&self, who: &Principal) -> Result<Rights> {
+        let known = who.token.map(|token| self.known(token, None)).transpose()?;
+        match (&known, &who.user_id) {
+            (Some(known), Some(user)) if who.impersonator.is_some() => self.acting_rights(known, user),
+            (Some(known), _) => Ok(known.rights.clone()),
+            (None, _) => Ok(who.rights.clone()),
         }
     }
 

@@ -21,6 +21,7 @@ mod secrets;
 mod snapshot;
 mod tokens;
 mod trail;
+mod watch;
 mod write;
 
 pub use access::{CanI, WhoCan};
@@ -32,6 +33,7 @@ pub use query::{ListQuery, Page};
 pub use rekey::Rekeyed;
 pub use snapshot::{LlmEntry, Shelf, Snapshot};
 
+pub use watch::{Happened, Watch};
 pub use write::Created;
 
 #[cfg(test)]

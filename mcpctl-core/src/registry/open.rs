@@ -26,7 +26,7 @@ use crate::{
     auth::{LoginLimiter, Passwords, Principal},
     error::{Error, ErrorKind, Result},
     rbac::Grants,
-    resource::{Object, kinds},
+    resource::{Object, Revision, kinds},
     secret::{Keyring, MasterKey, PlaintextBackend},
     store::{Announced, Condition, Measured, Outcome, Storage, StoreMeters, Txn, Write},
 };
@@ -47,6 +47,8 @@ pub(super) struct Inner {
     pub(super) limiter: LoginLimiter,
     pub(super) session_lifetime: Duration,
     snapshot: ArcSwap<Snapshot>,
+    /// The snapshot's revision, for those who wait for a newer one.
+    published: watch::Sender<Revision>,
     /// Refreshes follow one another, so that an older snapshot never replaces a newer one.
     refreshing: Mutex<()>,
     began: Instant,
@@ -195,6 +197,7 @@ impl RegistryBuilder {
             limiter: LoginLimiter::new(),
             session_lifetime: self.session_lifetime,
             snapshot: ArcSwap::from_pointee(Snapshot::load(&*self.store).await?),
+            published: watch::Sender::default(),
             refreshing: Mutex::new(()),
             began: Instant::now(),
             fresh_at: AtomicU64::new(0),
@@ -226,6 +229,7 @@ impl Inner {
             limiter: LoginLimiter::new(),
             session_lifetime: self.session_lifetime,
             snapshot: ArcSwap::new(self.snapshot.load_full()),
+            published: watch::Sender::default(),
             refreshing: Mutex::new(()),
             began: self.began,
             fresh_at: AtomicU64::new(self.fresh_at.load(Ordering::Relaxed)),
@@ -271,6 +275,11 @@ impl Registry {
     /// What is stored, as of now or a moment ago.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.inner.snapshot.load_full()
+    }
+
+    /// Tells of every new snapshot.
+    pub(super) fn published(&self) -> watch::Receiver<Revision> {
+        self.inner.published.subscribe()
     }
 
     /// The store underneath.
@@ -326,7 +335,9 @@ impl Registry {
                 Some(next) => next,
                 None => Snapshot::load(&*self.inner.store).await?,
             };
+            let revision = next.revision();
             self.inner.snapshot.store(Arc::new(next));
+            self.inner.published.send_replace(revision);
             drop(self.resolve_keys_ahead());
         }
         self.inner.fresh_at.store(millis(asked_at), Ordering::Relaxed);

@@ -60,11 +60,7 @@ impl Registry {
         let most = query.limit.unwrap_or(usize::MAX);
         let snapshot = self.snapshot();
         let mut matching = snapshot.shelf(kind).after(after.as_deref()).filter(|object| {
-            let fits = |(field, wanted): &(String, String)| {
-                object.spec.get(field).map(text_of).as_ref() == Some(wanted)
-            };
-            query.fields.iter().all(fits)
-                && who.rights().decide(&permission_on(Action::View, object)).allowed()
+            selects(query, object) && who.rights().decide(&permission_on(Action::View, object)).allowed()
         });
         let mut items: Vec<_> = matching.by_ref().take(most).cloned().collect();
         let more = matching.next().is_some();
@@ -76,7 +72,7 @@ impl Registry {
     }
 }
 
-fn check_fields(kind: Kind, query: &ListQuery) -> Result<()> {
+pub(super) fn check_fields(kind: Kind, query: &ListQuery) -> Result<()> {
     for (name, _) in &query.fields {
         if !kind.field(name).is_some_and(|field| matches!(field.ty, FieldType::Choice(_))) {
             return Err(Error::invalid(format!("{name}: {kind} cannot be selected by this parameter")));
@@ -88,6 +84,13 @@ fn check_fields(kind: Kind, query: &ListQuery) -> Result<()> {
 fn parse_continue(text: &str) -> Result<String> {
     let name = URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| String::from_utf8(bytes).ok());
     name.ok_or_else(|| Error::invalid("continue: is not the `continue` of an earlier page"))
+}
+
+/// Whether a resource has what the query asks of its fields.
+pub(super) fn selects(query: &ListQuery, object: &Object) -> bool {
+    let fits =
+        |(field, wanted): &(String, String)| object.spec.get(field).map(text_of).as_ref() == Some(wanted);
+    query.fields.iter().all(fits)
 }
 
 /// The error for a resource that is not there.

@@ -1,9 +1,11 @@
 //! What answers each endpoint: read the request, one call into core, render.
 
+mod apply;
 mod auth;
 mod health;
 mod inference;
 mod resources;
+mod watch;
 
 pub(crate) use resources::MAX_LIMIT;
 
@@ -53,6 +55,7 @@ async fn manage(
         Endpoint::Password => auth::change_password(app, who, call, request).await,
         Endpoint::AuditLogs => resources::audit_logs(app, who, &request).await,
         Endpoint::AuditLog => resources::audit_log(app, who, &call.name, &request).await,
+        Endpoint::Apply => apply::apply(app, who, request).await,
         Endpoint::List(kind) => resources::list(app, who, kind, &request).await,
         Endpoint::Create(kind) => resources::create(app, who, kind, request).await,
         Endpoint::Get(kind) => resources::get(app, who, kind, &call.name, &request).await,
@@ -95,6 +98,7 @@ pub(crate) async fn dispatch_open(
         | Endpoint::Password
         | Endpoint::AuditLogs
         | Endpoint::AuditLog
+        | Endpoint::Apply
         | Endpoint::List(_)
         | Endpoint::Create(_)
         | Endpoint::Get(_)

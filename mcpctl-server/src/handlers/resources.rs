@@ -12,6 +12,7 @@ use mcpctl_core::{
 };
 use serde_json::{Value, json};
 
+use super::watch;
 use crate::{
     app::App,
     request::{Input, if_match, json_body, number, query},
@@ -27,13 +28,21 @@ pub(crate) async fn list(
     kind: Kind,
     request: &Input<'_>,
 ) -> Result<Response<Body>, Refusal> {
-    let mut wanted = ListQuery::default();
+    let (mut wanted, mut watched) = (ListQuery::default(), false);
     for (name, value) in query(request)? {
         match name.as_str() {
+            "watch" => {
+                watched = value
+                    .parse()
+                    .map_err(|_| Refusal::from(Error::invalid("watch: must be true or false")))?;
+            }
             "limit" => wanted.limit = Some(number(&name, &value, MAX_LIMIT)?),
             "continue" => wanted.after = Some(value),
             _ => wanted.fields.push((name, value)),
         }
+    }
+    if watched {
+        return watch::watch(app, who, kind, wanted).await;
     }
     let page = app.registry.list(who, kind, &wanted).await?;
     let items: Vec<Value> = page.items.iter().map(|object| Value::Object(view(object))).collect();

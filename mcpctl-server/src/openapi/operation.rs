@@ -139,6 +139,16 @@ fn told(route: &Route) -> Told {
             "auditlogs",
             (200, answer(named("AuditEvent"))),
         ),
+        E::Apply => Told {
+            body: Some(named("Apply")),
+            failures: vec![409],
+            ..told_of(
+                "apply",
+                "Make and change many resources",
+                "apply",
+                (200, answer(named("ApplyResults"))),
+            )
+        },
         E::List(kind) => of_list(kind),
         E::Create(kind) => Told {
             body: Some(of(kind, Use::New)),
@@ -241,8 +251,12 @@ fn of_list(kind: Kind) -> Told {
         FieldType::Choice(options) => Some(query(field.name, json!({"type": "string", "enum": options}))),
         _ => None,
     }));
-    let told = of_kind("list", "Those that may be viewed of", kind, (200, answer(schema)));
-    Told { parameters, id: format!("list_{kind}"), ..told }
+    parameters.push(query("watch", json!({"type": "string", "enum": ["true", "false"]})));
+    // With `watch`: ADDED, MODIFIED, DELETED with the resource each, and at last perhaps ERROR.
+    let stream = ("text/event-stream", json!({"type": "string"}));
+    let success = response([("application/json", schema), stream], None);
+    let told = of_kind("list", "Those that may be viewed of", kind, (200, success));
+    Told { parameters, failures: vec![429], id: format!("list_{kind}"), ..told }
 }
 
 fn change(verb: &str, summary: &str, kind: Kind, usage: Use) -> Told {

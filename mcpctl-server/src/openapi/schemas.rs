@@ -4,7 +4,7 @@ use mcpctl_core::{
     adapter::Api,
     rbac::{Action, Operation},
     registry::LlmStatus,
-    resource::kinds,
+    resource::{Kind, kinds},
     wire::Required,
 };
 use serde_json::{Map, Value, json};
@@ -13,7 +13,7 @@ use super::kinds::{Use, of};
 
 /// Every schema that is not a kind's.
 pub(super) fn all() -> Map<String, Value> {
-    let parts = [errors(), session(), access(), events(), others()];
+    let parts = [errors(), session(), access(), events(), apply(), others()];
     let of_part = |part| match part {
         Value::Object(part) => part,
         _ => Map::new(),
@@ -194,6 +194,42 @@ fn events() -> Value {
                 "continue": text("what to go on with; absent at the end"),
             },
             "required": ["items"], "additionalProperties": false,
+        },
+    })
+}
+
+fn apply() -> Value {
+    let kinds: Vec<&str> = Kind::all().flat_map(Kind::names).collect();
+    let singular: Vec<&str> = Kind::all().map(|kind| kind.singular).collect();
+    json!({
+        "Apply": {
+            "type": "object",
+            "properties": {
+                "resources": {"type": "array", "items": {
+                    "type": "object",
+                    "description": "a resource as it is to be: its kind, its name, and its fields as for making one",
+                    "properties": {"kind": {"type": "string", "enum": kinds}, "name": {"type": "string"}},
+                    "required": ["kind", "name"],
+                }},
+                "dryRun": {"type": "boolean", "description": "only find out what would happen"},
+                "atomic": {"type": "boolean", "description": "all in one transaction, or nothing"},
+            },
+            "required": ["resources"], "additionalProperties": false,
+        },
+        "ApplyResults": {
+            "type": "object",
+            "properties": {"results": {"type": "array", "items": {
+                "type": "object",
+                "properties": {
+                    "kind": {"type": "string", "enum": singular},
+                    "name": {"type": "string"},
+                    "outcome": {"type": "string", "enum": ["created", "updated", "unchanged", "error"]},
+                    "error": text("why it was refused"),
+                    "token": text("the value of a new McpToken: nothing ever shows it again"),
+                },
+                "required": ["kind", "name", "outcome"], "additionalProperties": false,
+            }}},
+            "required": ["results"], "additionalProperties": false,
         },
     })
 }
