@@ -51,6 +51,7 @@ enum Command {
     Edit(commands::edit::Edit),
     Patch(commands::patch::Patch),
     Delete(commands::delete::Delete),
+    Test(commands::test::Test),
     Chat(commands::chat::Chat),
     #[command(subcommand)]
     Auth(commands::auth::Auth),
@@ -77,6 +78,7 @@ impl Cli {
             Command::Edit(command) => command.run(&context).await,
             Command::Patch(command) => command.run(&context).await,
             Command::Delete(command) => command.run(&context).await,
+            Command::Test(command) => command.run(&context).await,
             Command::Chat(command) => command.run(&context).await,
             Command::Auth(command) => command.run(&context).await,
             Command::Config(command) => command.run(&context),

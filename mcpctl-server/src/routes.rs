@@ -82,6 +82,8 @@ pub enum Endpoint {
     Patch(Kind),
     /// Delete a resource.
     Delete(Kind),
+    /// Try a secret backend.
+    TestBackend,
     /// Ask the Llm in the path.
     CallNamed(Api),
     /// Ask the Llm in the body.
@@ -96,6 +98,8 @@ pub enum Endpoint {
 
 /// What a call needs whose path names the Llm.
 const RUN: Access = Access::Resource(Action::Run, kinds::LLMS);
+
+const EDIT_BACKEND: Access = Access::Resource(Action::Edit, kinds::SECRET_BACKENDS);
 
 /// Every route.
 pub fn all() -> Vec<Route> {
@@ -113,6 +117,8 @@ pub fn all() -> Vec<Route> {
         route(Method::POST, "/api/v1/auth/password", Access::Authenticated, E::Password),
         route(Method::GET, "/api/v1/auditlogs", Access::Operation(Operation::Audit), E::AuditLogs),
         route(Method::GET, "/api/v1/auditlogs/{name}", Access::Operation(Operation::Audit), E::AuditLog),
+        // It sends the backend's credential to where the backend's config says, as a change of the config would.
+        route(Method::POST, "/api/v1/secretbackends/{name}/test", EDIT_BACKEND, E::TestBackend),
         route(Method::POST, "/api/v1/llms/{name}/infer", RUN, E::CallNamed(Api::ChatCompletions)),
         route(Method::GET, "/v1/models", Access::Authenticated, E::Models),
         route(Method::GET, "/v1/models/{name}", RUN, E::Model),

@@ -20,6 +20,7 @@ mod input;
 mod journey;
 mod lifecycle;
 mod metrics;
+mod openbao;
 mod overload;
 mod references;
 mod resources;

@@ -102,6 +102,9 @@ fn the_access_follows_from_method_and_path() {
             ("GET", ["api", "v1", kind, "{name}"]) => format!("view:{kind}:{NAME}"),
             ("PUT" | "PATCH", ["api", "v1", kind, "{name}"]) => format!("edit:{kind}:{NAME}"),
             ("DELETE", ["api", "v1", kind, "{name}"]) => format!("delete:{kind}:{NAME}"),
+            ("POST", ["api", "v1", "secretbackends", "{name}", "test"]) => {
+                format!("edit:secretbackends:{NAME}")
+            }
             ("POST", ["api", "v1", "llms", "{name}", "infer"])
             | ("POST" | "GET", ["api", "v1", "llms", "{name}", "v1", ..]) => format!("run:llms:{NAME}"),
             _ => panic!("{}: what should this need?", title(&route)),

@@ -16,5 +16,6 @@ pub(crate) mod login;
 pub(crate) mod logout;
 pub(crate) mod patch;
 pub(crate) mod status;
+pub(crate) mod test;
 pub(crate) mod version;
 pub(crate) mod whoami;

@@ -22,12 +22,13 @@ use super::{
     metrics,
     relay::Relay,
     span::{CallSpan, Propagate, TRACEPARENT},
-    transport::{Fault, FaultKind, GeminiProgram, ProviderBody, Transport, describe},
+    transport::{Fault, FaultKind, GeminiProgram, ProviderBody, Transport},
 };
 use crate::{
     adapter::{Api, Codec, DecodeContext, ProviderRequest},
     auth::Principal,
     error::{Error, ErrorKind, Result},
+    net::describe,
     rbac::Action,
     registry::{LlmEntry, Registry},
     resource::{Id, kinds},

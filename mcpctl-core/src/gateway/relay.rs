@@ -13,13 +13,8 @@ use http::StatusCode;
 use http_body::Body as _;
 use tokio::time::{Instant, Sleep};
 
-use super::{
-    account::Account,
-    admission::Places,
-    destination::Destination,
-    transport::{ProviderBody, describe},
-};
-use crate::{adapter::StreamDecoder, audit::Receipt, error::Result};
+use super::{account::Account, admission::Places, destination::Destination, transport::ProviderBody};
+use crate::{adapter::StreamDecoder, audit::Receipt, error::Result, net::describe};
 
 /// Pieces that are there already are joined up to this many bytes: decoding and sending cost by the piece.
 const JOINED: usize = 16 * 1024;

@@ -4,6 +4,7 @@
 //! store; writes are decided on what the store holds now, and committed under the conditions of that decision.
 
 mod access;
+mod backends;
 mod draft;
 mod hooks;
 mod legacy;

@@ -14,6 +14,7 @@ use tokio::{sync::Mutex, task::spawn_blocking};
 
 use super::{
     Snapshot,
+    backends::Drivers,
     legacy::rewrite_admin,
     limited::{self, Untold},
     tokens::keep_uses,
@@ -39,7 +40,8 @@ pub(super) struct Inner {
     pub(super) audit: AuditQueue,
     copier: Option<Copier>,
     pub(super) untold: Untold,
-    pub(super) plaintext: PlaintextBackend,
+    pub(super) plaintext: Arc<PlaintextBackend>,
+    pub(super) drivers: Drivers,
     pub(super) passwords: Passwords,
     pub(super) limiter: LoginLimiter,
     pub(super) session_lifetime: Duration,
@@ -183,7 +185,8 @@ impl RegistryBuilder {
             audit: AuditQueue::start(Arc::new(sink), self.audit_mode),
             copier,
             untold: Untold::default(),
-            plaintext: PlaintextBackend::new(self.store.clone(), keyring),
+            plaintext: Arc::new(PlaintextBackend::new(self.store.clone(), keyring)),
+            drivers: Drivers::default(),
             passwords: Passwords::new()?,
             limiter: LoginLimiter::new(),
             session_lifetime: self.session_lifetime,

@@ -4,6 +4,7 @@ mod auth;
 mod health;
 mod inference;
 mod resources;
+mod secrets;
 
 use hyper::Response;
 use mcpctl_core::{Principal, gateway::Target};
@@ -54,6 +55,7 @@ async fn manage(
         Endpoint::Put(kind) => resources::put(app, who, kind, &call.name, request).await,
         Endpoint::Patch(kind) => resources::patch(app, who, kind, &call.name, request).await,
         Endpoint::Delete(kind) => resources::delete(app, who, kind, &call.name, &request).await,
+        Endpoint::TestBackend => secrets::test_backend(app, who, &call.name).await,
         Endpoint::Models => Ok(inference::models(app, who)),
         Endpoint::Model => inference::model(app, who, &call.name).await,
         Endpoint::ModelsOf => inference::models_of(app, who, &call.name).await,
@@ -92,6 +94,7 @@ pub(crate) async fn dispatch_open(
         | Endpoint::Put(_)
         | Endpoint::Patch(_)
         | Endpoint::Delete(_)
+        | Endpoint::TestBackend
         | Endpoint::CallNamed(_)
         | Endpoint::Call(_)
         | Endpoint::Models
