@@ -23,8 +23,10 @@ use crate::{
 pub(super) struct Drivers(Mutex<HashMap<Id, (Spec, Arc<dyn SecretBackend>)>>);
 
 /// Gets the credentials of backends from the Secrets that they are in.
+#[cfg(feature = "openbao")]
 struct FromSecrets(Weak<Inner>);
 
+#[cfg(feature = "openbao")]
 #[async_trait]
 impl Credentials for FromSecrets {
     async fn credential(&self, at: &ApiKeyRef) -> Result<SecretValue> {

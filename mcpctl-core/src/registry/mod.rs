@@ -7,6 +7,7 @@ mod access;
 mod backends;
 mod draft;
 mod hooks;
+mod keys;
 mod legacy;
 mod limited;
 mod login;

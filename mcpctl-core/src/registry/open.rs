@@ -15,6 +15,7 @@ use tokio::{sync::Mutex, task::spawn_blocking};
 use super::{
     Snapshot,
     backends::Drivers,
+    keys::renew_in_time,
     legacy::rewrite_admin,
     limited::{self, Untold},
     tokens::keep_uses,
@@ -45,9 +46,9 @@ pub(super) struct Inner {
     pub(super) passwords: Passwords,
     pub(super) limiter: LoginLimiter,
     pub(super) session_lifetime: Duration,
-    snapshot: ArcSwap<Snapshot>,
+    pub(super) snapshot: ArcSwap<Snapshot>,
     /// Refreshes follow one another, so that an older snapshot never replaces a newer one.
-    refreshing: Mutex<()>,
+    pub(super) refreshing: Mutex<()>,
     began: Instant,
     /// When the snapshot was last known to be current, in milliseconds since `began`.
     fresh_at: AtomicU64,
@@ -202,6 +203,7 @@ impl RegistryBuilder {
         });
         let registry = Registry { inner };
         drop(registry.resolve_keys_ahead());
+        tokio::spawn(renew_in_time(Arc::downgrade(&registry.inner)));
         tokio::spawn(keep_uses(Arc::downgrade(&registry.inner)));
         tokio::spawn(follow(Arc::downgrade(&registry.inner), self.poll_interval));
         tokio::spawn(limited::tell(Arc::downgrade(&registry.inner)));

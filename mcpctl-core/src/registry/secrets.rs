@@ -1,17 +1,13 @@
-//! Secret values: kept, shown, forgotten, and resolved for Llms.
+//! Secret values: kept, shown and forgotten.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::Value;
-use tokio::task::JoinHandle;
 
-use super::{LlmEntry, Registry, backends::no_key, draft::Draft, query::missing};
+use super::{Registry, draft::Draft};
 use crate::{
     auth::Principal,
-    error::{Error, ErrorKind, Result},
+    error::{Error, Result},
     rbac::Action,
     resource::{AuditEvent, EventDetail, Object, Reveal, kinds},
     secret::{BackendFault, Found, Over, SecretBackend, SecretData, SecretValue, Slot},
@@ -125,47 +121,6 @@ impl Registry {
     pub(super) async fn read_values(&self, secret: &Object) -> Result<Found> {
         let backend = self.backend_of(&secret.spec).await?;
         backend.read(&slot(secret)?).await.map_err(|error| about(secret, error))
-    }
-
-    /// The provider's key of an Llm: from memory, once it has been resolved. `None` when the Llm refers to none.
-    ///
-    /// # Errors
-    ///
-    /// Secret unavailable, with the message that the inference API promises.
-    pub async fn api_key(&self, llm: &LlmEntry) -> Result<Option<Arc<SecretValue>>> {
-        let Some(at) = &llm.spec.api_key_ref else { return Ok(None) };
-        if let Some(key) = llm.key.get() {
-            return Ok(Some(key.clone()));
-        }
-        let resolve = async {
-            let snapshot = self.snapshot();
-            let secret = snapshot.shelf(kinds::SECRETS).get(&at.id);
-            let secret = secret.ok_or_else(|| missing(kinds::SECRETS, &at.name))?;
-            let value = self.read_values(secret).await?.data.remove(&at.key);
-            value.map(Arc::new).ok_or_else(|| no_key(&at.name, &at.key))
-        };
-        let key = llm.key.get_or_try_init(|| resolve).await.map_err(|cause| {
-            Error::new(ErrorKind::SecretUnavailable, format!("Failed to resolve API key: {cause}"))
-                .caused_by(cause)
-        })?;
-        Ok(Some(key.clone()))
-    }
-
-    /// Resolves the keys of new and changed Llms in the background, so that no request waits for it.
-    pub(super) fn resolve_keys_ahead(&self) -> JoinHandle<()> {
-        let registry = self.clone();
-        tokio::spawn(async move {
-            if registry.is_sealed() {
-                return;
-            }
-            for llm in registry.snapshot().llms().filter(|llm| !llm.is_key_missing.load(Ordering::Relaxed)) {
-                if let Err(error) = registry.api_key(llm).await {
-                    // Said once: its requests try again, and say it to their callers.
-                    llm.is_key_missing.store(true, Ordering::Relaxed);
-                    tracing::warn!(llm = llm.name, error = error.chain(), "key not resolved");
-                }
-            }
-        })
     }
 }
 

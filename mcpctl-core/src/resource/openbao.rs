@@ -3,7 +3,10 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{ApiKeyRef, Faults, Spec, faults::suggestion, field::clip, llm::url_fault};
+use super::{
+    ApiKeyRef, Faults, Spec, faults::suggestion, field::clip, llm::url_fault,
+    secret_backend::is_credential_key,
+};
 
 /// How to reach an OpenBao server, and what to show it.
 #[derive(Clone, Debug, Deserialize)]
@@ -149,7 +152,8 @@ pub(super) fn check(config: &mut Spec, faults: &mut Faults) {
     }
     check_auth(config, faults);
     // Other settings are kept and mean nothing; one that is nearly the name of a setting is a mistake.
-    for key in config.keys().filter(|key| !KNOWN.contains(&key.as_str())) {
+    let unknown = |key: &&String| !KNOWN.contains(&key.as_str()) && !is_credential_key(key);
+    for key in config.keys().filter(unknown) {
         let hint = suggestion(key, KNOWN);
         if !hint.is_empty() {
             faults.add(&format!("config.{}", clip(key)), format!("unknown setting{hint}"));

@@ -1,6 +1,7 @@
 //! Secrets in a real OpenBao.
 
 mod backend;
+mod cache;
 mod failures;
 
 use serde_json::{Value, json};
