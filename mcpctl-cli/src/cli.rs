@@ -51,6 +51,8 @@ enum Command {
     Edit(commands::edit::Edit),
     Patch(commands::patch::Patch),
     Delete(commands::delete::Delete),
+    #[command(subcommand)]
+    Migrate(commands::migrate::Migrate),
     Test(commands::test::Test),
     Chat(commands::chat::Chat),
     #[command(subcommand)]
@@ -78,6 +80,7 @@ impl Cli {
             Command::Edit(command) => command.run(&context).await,
             Command::Patch(command) => command.run(&context).await,
             Command::Delete(command) => command.run(&context).await,
+            Command::Migrate(command) => command.run(&context).await,
             Command::Test(command) => command.run(&context).await,
             Command::Chat(command) => command.run(&context).await,
             Command::Auth(command) => command.run(&context).await,

@@ -14,6 +14,7 @@ pub(crate) mod edit;
 pub(crate) mod get;
 pub(crate) mod login;
 pub(crate) mod logout;
+pub(crate) mod migrate;
 pub(crate) mod patch;
 pub(crate) mod status;
 pub(crate) mod test;

@@ -7,7 +7,10 @@ use serde_json::{Value, json};
 use super::{Client, Token, transport::Patience};
 use crate::{
     error::Result,
-    resource::{Kind, Spec, kinds::SECRET_BACKENDS},
+    resource::{
+        Kind, Spec,
+        kinds::{SECRET_BACKENDS, SECRETS},
+    },
 };
 
 /// A session that was just begun.
@@ -242,6 +245,19 @@ impl Client {
     pub async fn test_secret_backend(&self, id_or_name: &str) -> Result<Spec> {
         let path = [SECRET_BACKENDS.plural, id_or_name, "test"];
         let answer = self.call(Method::POST, &path, &[], None).await?;
+        self.object(answer)
+    }
+
+    /// Moves Secrets from one backend to another: `{from, to, names?, keepSource?, dryRun?}` in,
+    /// `{migrated, skipped, failed}` out.
+    ///
+    /// # Errors
+    ///
+    /// As for every call.
+    pub async fn migrate_secrets(&self, order: &Value) -> Result<Spec> {
+        let path = ["api", "v1", SECRETS.plural, "migrate"];
+        // As long as the backends need.
+        let answer = self.json(Method::POST, &path, &[], Some(order), Patience::Endless).await?;
         self.object(answer)
     }
 

@@ -8,7 +8,7 @@ use std::{
 use async_trait::async_trait;
 use serde_json::Value;
 
-use super::{Registry, draft::Draft, hooks::typed_reference, open::Inner, query::missing};
+use super::{Registry, draft::Draft, hooks::typed_reference, migrate::copies, open::Inner, query::missing};
 use crate::{
     auth::Principal,
     error::{Error, ErrorKind, Result},
@@ -164,8 +164,10 @@ impl Registry {
     /// Refuses to leave behind the values that a backend holds; `Ok` is the condition that it holds none.
     fn refuse_if_in_use(&self, backend: &Object) -> Result<Condition> {
         let snapshot = self.snapshot();
-        let held =
-            |secret: &&Arc<Object>| typed_reference(&secret.spec, "backend").as_ref() == Some(&backend.id);
+        let held = |secret: &&Arc<Object>| {
+            typed_reference(&secret.spec, "backend").as_ref() == Some(&backend.id)
+                || copies(secret).any(|copy| copy == backend.id.as_str())
+        };
         if let Some(first) = snapshot.shelf(kinds::SECRETS).after(None).find(held) {
             return Err(Error::conflict(format!(
                 "secretbackend `{}` holds secrets, such as `{}`, that would not be found with another {}: \

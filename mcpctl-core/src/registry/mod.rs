@@ -11,6 +11,7 @@ mod keys;
 mod legacy;
 mod limited;
 mod login;
+mod migrate;
 mod open;
 mod password;
 mod query;
@@ -23,6 +24,7 @@ mod write;
 
 pub use access::{CanI, WhoCan};
 pub use login::{LoggedIn, NewAdmin, Origin};
+pub use migrate::{MigrationOrder, MigrationReport};
 pub use open::{Registry, RegistryBuilder};
 pub use query::{ListQuery, Page};
 pub use snapshot::{LlmEntry, Shelf, Snapshot};

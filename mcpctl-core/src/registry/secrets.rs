@@ -4,12 +4,16 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::Value;
 
-use super::{Registry, draft::Draft};
+use super::{
+    Registry,
+    draft::Draft,
+    migrate::{COPIES, copies},
+};
 use crate::{
     auth::Principal,
     error::{Error, Result},
     rbac::Action,
-    resource::{AuditEvent, EventDetail, Object, Reveal, kinds},
+    resource::{AuditEvent, EventDetail, Id, Object, Reveal, kinds},
     secret::{BackendFault, Found, Over, SecretBackend, SecretData, SecretValue, Slot},
     store::Write,
 };
@@ -48,6 +52,7 @@ impl Registry {
     /// Puts the supplied values where the Secret's backend keeps them.
     pub(super) async fn keep_values(&self, draft: &mut Draft<'_>) -> Result<()> {
         draft.keep(VALUE_VERSION);
+        draft.keep(COPIES);
         let supplied = draft.supplied.take("data");
         if draft.stored.is_some() && supplied.is_none() {
             return Ok(());
@@ -88,16 +93,28 @@ impl Registry {
 
     /// What has to be written to forget a Secret's values.
     pub(super) async fn forget_values(&self, secret: &Object) -> Result<Vec<Write>> {
-        self.backend_of(&secret.spec)
-            .await?
-            .delete(&slot(secret)?)
-            .await
-            .map_err(|error| about(secret, error))
+        let slot = slot(secret)?;
+        let backend = self.backend_of(&secret.spec).await?;
+        let mut writes = backend.delete(&slot).await.map_err(|error| about(secret, error))?;
+        if backend.is_external() {
+            // A migration may have left a copy here.
+            writes.extend(self.inner.plaintext.delete(&slot).await?);
+        }
+        Ok(writes)
     }
 
     /// Forgets the values of a Secret whose row is gone, where the two did not go together.
     pub(super) async fn erase_values(&self, secret: &Object) -> Result<()> {
-        self.backend_of(&secret.spec).await?.erase(&slot(secret)?).await.map_err(|error| {
+        let slot = slot(secret)?;
+        for copy in copies(secret).filter_map(Id::parse) {
+            let snapshot = self.snapshot();
+            if let Some(backend) = snapshot.shelf(kinds::SECRET_BACKENDS).get(&copy)
+                && let Err(error) = self.driver(backend)?.erase(&slot).await
+            {
+                tracing::warn!(secret = secret.name, error = error.chain(), "a copy is left behind");
+            }
+        }
+        self.backend_of(&secret.spec).await?.erase(&slot).await.map_err(|error| {
             error.context(format_args!("secret `{}` is deleted, but its values are left behind", secret.name))
         })
     }

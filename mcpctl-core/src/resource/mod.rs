@@ -27,7 +27,7 @@ mod view;
 pub use body::parse_body;
 pub(crate) use event::first_id_at;
 pub use event::{
-    Actor, AuditEvent, Change, Denial, EventDetail, Impersonation, InferenceCall, Login, Reveal,
+    Actor, AuditEvent, Change, Denial, EventDetail, Impersonation, InferenceCall, Login, Migration, Reveal,
 };
 pub use faults::Faults;
 pub use field::{Field, FieldType, OnDelete};

@@ -56,6 +56,7 @@ async fn manage(
         Endpoint::Patch(kind) => resources::patch(app, who, kind, &call.name, request).await,
         Endpoint::Delete(kind) => resources::delete(app, who, kind, &call.name, &request).await,
         Endpoint::TestBackend => secrets::test_backend(app, who, &call.name).await,
+        Endpoint::Migrate => secrets::migrate(app, who, request).await,
         Endpoint::Models => Ok(inference::models(app, who)),
         Endpoint::Model => inference::model(app, who, &call.name).await,
         Endpoint::ModelsOf => inference::models_of(app, who, &call.name).await,
@@ -95,6 +96,7 @@ pub(crate) async fn dispatch_open(
         | Endpoint::Patch(_)
         | Endpoint::Delete(_)
         | Endpoint::TestBackend
+        | Endpoint::Migrate
         | Endpoint::CallNamed(_)
         | Endpoint::Call(_)
         | Endpoint::Models

@@ -3,6 +3,7 @@
 mod backend;
 mod cache;
 mod failures;
+mod migration;
 
 use serde_json::{Value, json};
 use tests::{Api, OpenBao, Server, server::unique};

@@ -235,12 +235,14 @@ impl OpenBaoBackend {
             // An earlier attempt came this far.
             Held::Values(found) if found.data == *data => Ok(found.revision),
             // Deleted there: nobody's value is replaced.
-            Held::Nothing { revision } => self.put(secret, data, Some(revision)).await,
+            Held::Nothing { revision } if !matches!(over, Over::Revision(_)) => {
+                self.put(secret, data, Some(revision)).await
+            }
             // An engine that demands check-and-set.
             Held::Values(found) if over == Over::Anything => {
                 self.put(secret, data, Some(found.revision)).await
             }
-            Held::Values(_) => Err(refused),
+            Held::Values(_) | Held::Nothing { .. } => Err(refused),
         }
     }
 
