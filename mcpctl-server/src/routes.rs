@@ -88,6 +88,10 @@ pub enum Endpoint {
     Patch(Kind),
     /// Delete a resource.
     Delete(Kind),
+    /// Try a secret backend.
+    TestBackend,
+    /// Move Secrets to another backend.
+    Migrate,
     /// Ask the Llm in the path.
     CallNamed(Api),
     /// Ask the Llm in the body.
@@ -106,6 +110,10 @@ pub enum Endpoint {
 
 /// What a call needs whose path names the Llm.
 const RUN: Access = Access::Resource(Action::Run, kinds::LLMS);
+
+const MIGRATE: &str = "/api/v1/secrets/migrate";
+const NAMED_SECRET: &str = "/api/v1/secrets/{name}";
+const EDIT_BACKEND: Access = Access::Resource(Action::Edit, kinds::SECRET_BACKENDS);
 
 /// Every route.
 pub fn all() -> Vec<Route> {
@@ -126,6 +134,9 @@ pub fn all() -> Vec<Route> {
         route(Method::POST, "/api/v1/apply", Access::Authenticated, E::Apply),
         route(Method::GET, "/api/v1/auditlogs", Access::Operation(Operation::Audit), E::AuditLogs),
         route(Method::GET, "/api/v1/auditlogs/{name}", Access::Operation(Operation::Audit), E::AuditLog),
+        route(Method::POST, MIGRATE, Access::Operation(Operation::MigrateSecrets), E::Migrate),
+        // It sends the backend's credential to where the backend's config says, as a change of the config would.
+        route(Method::POST, "/api/v1/secretbackends/{name}/test", EDIT_BACKEND, E::TestBackend),
         route(Method::POST, "/api/v1/llms/{name}/infer", RUN, E::CallNamed(Api::ChatCompletions)),
         route(
             Method::GET,
@@ -191,6 +202,11 @@ impl Table {
                 None => by_path.push((route.path.clone(), vec![route])),
             }
         }
+        // A Secret may be called `migrate`: what is asked of it by another method is asked of the Secret.
+        let named = by_path.iter().find(|(path, _)| path == NAMED_SECRET).map(|(_, routes)| routes.clone());
+        if let Some((_, routes)) = by_path.iter_mut().find(|(path, _)| path == MIGRATE) {
+            routes.extend(named.into_iter().flatten());
+        }
         let mut router = Router::new();
         for (path, routes) in by_path {
             router.insert(path, routes)?;
@@ -202,6 +218,7 @@ impl Table {
         let Ok(found) = self.0.at(path) else { return Match::Unknown };
         let wanted = if *method == Method::HEAD { &Method::GET } else { method };
         match found.value.iter().find(|route| route.method == *wanted) {
+            Some(route) if route.path == NAMED_SECRET => Match::Found(route, path.rsplit('/').next()),
             Some(route) => Match::Found(route, found.params.get("name")),
             None => {
                 let mut methods: Vec<&str> = found.value.iter().map(|route| route.method.as_str()).collect();

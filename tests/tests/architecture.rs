@@ -17,7 +17,8 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("resource", &["error", "random", "rbac"]),
     ("rbac", &["error", "resource"]),
     ("store", &["error", "meter", "random", "rbac", "resource"]),
-    ("secret", &["error", "random", "resource", "store"]),
+    ("net", &["resource"]),
+    ("secret", &["error", "net", "random", "resource", "store"]),
     ("auth", &["error", "random", "rbac", "resource", "secret", "store"]),
     ("registry", &["audit", "auth", "error", "meter", "random", "rbac", "resource", "secret", "store"]),
     ("wire", &["error"]),
@@ -26,8 +27,8 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     (
         "gateway",
         &[
-            "adapter", "audit", "auth", "error", "meter", "random", "rbac", "registry", "resource", "secret",
-            "wire",
+            "adapter", "audit", "auth", "error", "meter", "net", "random", "rbac", "registry", "resource",
+            "secret", "wire",
         ],
     ),
     ("client", &["error", "rbac", "resource", "wire"]),

@@ -23,6 +23,7 @@ mod journey;
 mod lifecycle;
 mod logins;
 mod metrics;
+mod openbao;
 mod overload;
 mod projects;
 mod references;

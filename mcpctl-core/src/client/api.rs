@@ -7,7 +7,10 @@ use serde_json::{Value, json};
 use super::{Client, Token, transport::Patience};
 use crate::{
     error::Result,
-    resource::{Kind, Spec},
+    resource::{
+        Kind, Spec,
+        kinds::{SECRET_BACKENDS, SECRETS},
+    },
 };
 
 /// A session that was just begun.
@@ -232,6 +235,30 @@ impl Client {
     /// Not found, conflict when it is in use, and those of every call.
     pub async fn delete(&self, kind: Kind, id_or_name: &str) -> Result<()> {
         self.call(Method::DELETE, &[kind.plural, id_or_name], &[], None).await.map(drop)
+    }
+
+    /// Tries a secret backend: `{ok, message, …}`.
+    ///
+    /// # Errors
+    ///
+    /// Not found, and those of every call.
+    pub async fn test_secret_backend(&self, id_or_name: &str) -> Result<Spec> {
+        let path = [SECRET_BACKENDS.plural, id_or_name, "test"];
+        let answer = self.call(Method::POST, &path, &[], None).await?;
+        self.object(answer)
+    }
+
+    /// Moves Secrets from one backend to another: `{from, to, names?, keepSource?, dryRun?}` in,
+    /// `{migrated, skipped, failed}` out.
+    ///
+    /// # Errors
+    ///
+    /// As for every call.
+    pub async fn migrate_secrets(&self, order: &Value) -> Result<Spec> {
+        let path = ["api", "v1", SECRETS.plural, "migrate"];
+        // As long as the backends need.
+        let answer = self.json(Method::POST, &path, &[], Some(order), Patience::Endless).await?;
+        self.object(answer)
     }
 
     /// One page of the audit log, newest first, and where the next one begins.

@@ -24,12 +24,13 @@ use super::{
     relay::Relay,
     revocation::Caller,
     span::{CallSpan, Propagate, TRACEPARENT},
-    transport::{Fault, FaultKind, GeminiProgram, ProviderBody, Transport, describe},
+    transport::{Fault, FaultKind, GeminiProgram, ProviderBody, Transport},
 };
 use crate::{
     adapter::{Api, Codec, DecodeContext, ProviderRequest},
     auth::Principal,
     error::{Error, ErrorKind, Result},
+    net::describe,
     rbac::Action,
     registry::{LlmEntry, Registry},
     resource::{Id, kinds},
@@ -243,14 +244,16 @@ impl Gateway {
         places: &Places,
     ) -> Result<Called> {
         let request = request?;
-        let destination = self.destination(caller.llm)?;
+        let renewed = self.0.registry.renewed_if_old(caller.llm).await?;
+        let llm = renewed.as_ref().unwrap_or(caller.llm);
+        let destination = self.destination(llm)?;
         let codec = destination.codec(api)?;
         // The model to ask for: the Llm's own, unless the caller wants another and may have it.
         let wanted = request.model();
         let model = destination.model(wanted)?;
         account.model(model);
         // The provider's key: in memory, but for the first call.
-        let key = self.0.registry.api_key(caller.llm).await?;
+        let key = self.0.registry.api_key(llm).await?;
         let settings = destination.settings(model, Timestamp::now().as_second());
         let ProviderRequest { body, dropped, context } = codec.encode(&request, &settings)?;
         let mut outgoing = destination.request(codec, model, key.as_deref(), body, headers)?;

@@ -18,12 +18,13 @@ use super::{
     admission::Places,
     destination::{Destination, provider_error},
     revocation::Watched,
-    transport::{ProviderBody, describe},
+    transport::ProviderBody,
 };
 use crate::{
     adapter::{StreamDecoder, anthropic_error_type},
     audit::Receipt,
     error::{Error, Result},
+    net::describe,
 };
 
 /// Pieces that are there already are joined up to this many bytes: decoding and sending cost by the piece.

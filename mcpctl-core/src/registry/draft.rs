@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Registry, references};
+use super::{Registry, references, secrets::Undo};
 use crate::{
     auth::Principal,
     error::Result,
@@ -26,6 +26,8 @@ pub(super) struct Draft<'a> {
     pub(super) touched: Vec<&'static str>,
     /// A token that its maker is shown this once.
     pub(super) shown_once: Option<SecretValue>,
+    /// What to take back if the transaction is refused.
+    pub(super) undo: Option<Undo>,
 }
 
 impl<'a> Draft<'a> {
@@ -43,6 +45,7 @@ impl<'a> Draft<'a> {
             txn: Txn::default(),
             touched: Vec::new(),
             shown_once: None,
+            undo: None,
         }
     }
 

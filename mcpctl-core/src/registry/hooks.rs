@@ -11,7 +11,7 @@ use super::{
 use crate::{
     auth::Principal,
     error::{Error, Result},
-    rbac::{Action, Definition, Grants},
+    rbac::{Definition, Grants},
     resource::{Behaviour, GroupSpec, Id, Object, RbacSpec, SecretBackendSpec, Spec, UserSpec, kinds},
     secret::SecretValue,
     store::{Condition, Write},
@@ -38,7 +38,10 @@ impl Registry {
             Behaviour::Plain => Ok(()),
             Behaviour::Llm => self.guard_destination(who, draft).await,
             Behaviour::Secret => self.keep_values(draft).await,
-            Behaviour::SecretBackend => self.keep_one_default(who, draft).await,
+            Behaviour::SecretBackend => {
+                self.guard_backend(who, draft).await?;
+                self.keep_one_default(who, draft).await
+            }
             Behaviour::User => self.keep_password(who, draft).await,
             Behaviour::Group => self.guard_membership(who, draft).await,
             Behaviour::Rbac => self.guard_grants(who, draft).await,
@@ -74,6 +77,14 @@ impl Registry {
         }
     }
 
+    /// What else has to be done once `gone` is deleted.
+    pub(super) async fn after_delete(&self, gone: &Object) -> Result<()> {
+        match gone.kind.def().behaviour {
+            Behaviour::Secret => self.erase_values(gone).await,
+            _ => Ok(()),
+        }
+    }
+
     /// Whoever decides where a key is sent must be allowed to read it.
     async fn guard_destination(&self, who: &Principal, draft: &Draft<'_>) -> Result<()> {
         let next = &draft.next.spec;
@@ -86,17 +97,9 @@ impl Registry {
         if same {
             return Ok(());
         }
-        self.require_on(who, Action::Edit, kinds::SECRETS, secret).await.map_err(|refused| {
-            // The id is what counts; the caller wrote a name.
-            let name = next.get("apiKeyRef").and_then(|at| at.get("name")).and_then(Value::as_str).unwrap_or_default();
-            match refused.kind() {
-                crate::ErrorKind::Forbidden => Error::new(
-                    crate::ErrorKind::Forbidden,
-                    format!("missing permission `edit:secrets:{name}`: whoever decides where a key is sent must be allowed to read it"),
-                ),
-                _ => refused,
-            }
-        })
+        // The id is what counts; the caller wrote a name.
+        let name = next.get("apiKeyRef").and_then(|at| at.get("name")).and_then(Value::as_str);
+        self.require_reading(who, secret, name.unwrap_or_default()).await
     }
 
     /// Exactly one backend is the default: making one so unmakes the other in the same transaction.

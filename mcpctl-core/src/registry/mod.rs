@@ -5,11 +5,14 @@
 
 mod access;
 mod apply;
+mod backends;
 mod draft;
 mod hooks;
+mod keys;
 mod legacy;
 mod limited;
 mod login;
+mod migrate;
 mod open;
 mod password;
 mod project;
@@ -27,6 +30,7 @@ mod write;
 pub use access::{CanI, WhoCan};
 pub use apply::{Applied, ApplyMode, Done, Wanted};
 pub use login::{LoggedIn, NewAdmin, Origin};
+pub use migrate::{MigrationOrder, MigrationReport};
 pub use open::{Registry, RegistryBuilder};
 pub use project::{LlmStatus, ProjectLlm};
 pub use query::{ListQuery, Page};

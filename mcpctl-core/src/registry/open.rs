@@ -17,6 +17,8 @@ use tokio::{
 
 use super::{
     Snapshot,
+    backends::Drivers,
+    keys::renew_in_time,
     legacy::rewrite_admin,
     limited::{self, Untold},
     tokens::keep_uses,
@@ -42,15 +44,16 @@ pub(super) struct Inner {
     pub(super) audit: AuditQueue,
     copier: Option<Copier>,
     pub(super) untold: Untold,
-    pub(super) plaintext: PlaintextBackend,
+    pub(super) plaintext: Arc<PlaintextBackend>,
+    pub(super) drivers: Drivers,
     pub(super) passwords: Arc<Passwords>,
     pub(super) limiter: LoginLimiter,
     pub(super) session_lifetime: Duration,
-    snapshot: ArcSwap<Snapshot>,
+    pub(super) snapshot: ArcSwap<Snapshot>,
     /// The snapshot's revision, for those who wait for a newer one.
     published: watch::Sender<Revision>,
     /// Refreshes follow one another, so that an older snapshot never replaces a newer one.
-    refreshing: Mutex<()>,
+    pub(super) refreshing: Mutex<()>,
     began: Instant,
     /// When the snapshot was last known to be current, in milliseconds since `began`.
     fresh_at: AtomicU64,
@@ -192,7 +195,8 @@ impl RegistryBuilder {
             audit: AuditQueue::start(Arc::new(sink), self.audit_mode),
             copier,
             untold: Untold::default(),
-            plaintext: PlaintextBackend::new(self.store.clone(), keyring),
+            plaintext: Arc::new(PlaintextBackend::new(self.store.clone(), keyring)),
+            drivers: Drivers::default(),
             passwords: Arc::new(Passwords::new()?),
             limiter: LoginLimiter::new(),
             session_lifetime: self.session_lifetime,
@@ -209,6 +213,7 @@ impl RegistryBuilder {
         });
         let registry = Registry { inner };
         drop(registry.resolve_keys_ahead());
+        tokio::spawn(renew_in_time(Arc::downgrade(&registry.inner)));
         tokio::spawn(keep_uses(Arc::downgrade(&registry.inner)));
         let announcements = registry.inner.store.announcements();
         tokio::spawn(follow(Arc::downgrade(&registry.inner), self.poll_interval, announcements));
@@ -224,7 +229,8 @@ impl Inner {
             audit: self.audit.clone(),
             copier: None,
             untold: Untold::default(),
-            plaintext: self.plaintext.over(store.clone()),
+            plaintext: Arc::new(self.plaintext.over(store.clone())),
+            drivers: Drivers::default(),
             passwords: self.passwords.clone(),
             limiter: LoginLimiter::new(),
             session_lifetime: self.session_lifetime,

@@ -7,7 +7,10 @@ use serde_json::{Value, json};
 use super::Snapshot;
 use crate::{
     error::{Error, Result},
-    resource::{Behaviour, Faults, FieldType, Id, Kind, Object, OnDelete, Spec},
+    resource::{
+        Behaviour, Faults, FieldType, Id, Kind, Object, OnDelete, Spec, kinds,
+        reference_mut as credential_mut, references as credentials,
+    },
     store::{Condition, Store},
 };
 
@@ -45,6 +48,29 @@ pub(super) async fn resolve(
     }
     if names_anything(kind) {
         resolve_rbac(store, spec, conditions, faults).await?;
+    }
+    if kind.behaviour == Behaviour::SecretBackend {
+        resolve_credentials(store, spec, conditions, faults).await?;
+    }
+    Ok(())
+}
+
+/// What a backend's config says of credentials is pinned to the Secrets' ids.
+async fn resolve_credentials(
+    store: &(impl Store + ?Sized),
+    spec: &mut Spec,
+    conditions: &mut Vec<Condition>,
+    faults: &mut Faults,
+) -> Result<()> {
+    let text = |at: &Spec| at.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let named: Vec<(&str, String)> = credentials(spec).map(|(member, at)| (member, text(at))).collect();
+    for (member, name) in named {
+        let path = format!("config.{member}.name");
+        if let Some(id) = find(store, kinds::SECRETS, &name, &path, conditions, faults).await?
+            && let Some(at) = credential_mut(spec, member)
+        {
+            at.insert("id".into(), id.as_str().into());
+        }
     }
     Ok(())
 }
@@ -168,6 +194,7 @@ pub(super) fn unlink(snapshot: &Snapshot, gone: &Object) -> Result<(Effects, Vec
 
 fn may_refer(kind: Kind, target: Kind) -> bool {
     names_anything(kind)
+        || (kind.behaviour == Behaviour::SecretBackend && target == kinds::SECRETS)
         || kind.fields.iter().any(|field| match field.ty {
             FieldType::Reference { kind, .. } | FieldType::References { kind } => {
                 Kind::parse(kind) == Some(target)
@@ -183,6 +210,13 @@ fn names(value: &Value, gone: &Object) -> bool {
 /// What `object`'s references to `gone` say about its deletion: the strictest; `None` when it has none.
 fn reference(object: &Object, gone: &Object) -> Option<OnDelete> {
     let mut outcome = None;
+    if object.kind.behaviour == Behaviour::SecretBackend
+        && credentials(&object.spec)
+            .any(|(_, at)| at.get("id").and_then(Value::as_str) == Some(gone.id.as_str()))
+    {
+        // Without it, every value that the backend holds would be out of reach.
+        outcome = Some(OnDelete::Refuse);
+    }
     for field in object.kind.fields {
         match (&field.ty, object.spec.get(field.name)) {
             (FieldType::Reference { on_delete, .. }, Some(value)) if names(value, gone) => {

@@ -63,10 +63,10 @@ impl Registry {
         let secrets = self.inner.store.list(kinds::SECRETS).await?;
         for (done, secret) in secrets.iter().enumerate() {
             progress(done, secrets.len());
-            self.renew(&secret.id, &mut outcome).await?;
+            self.rewrap(&secret.id, &mut outcome).await?;
         }
         // Last of all: until here, the old key must be known to fit.
-        self.renew_check(&mut outcome).await?;
+        self.rewrap_check(&mut outcome).await?;
         progress(secrets.len(), secrets.len());
         if outcome.renewed > 0 {
             let values = u64::try_from(outcome.renewed).unwrap_or(u64::MAX);
@@ -76,7 +76,7 @@ impl Registry {
         Ok(outcome)
     }
 
-    async fn renew(&self, secret: &Id, outcome: &mut Rekeyed) -> Result<()> {
+    async fn rewrap(&self, secret: &Id, outcome: &mut Rekeyed) -> Result<()> {
         let (store, keyring) = (&self.inner.store, self.keyring());
         for _ in 0..ATTEMPTS {
             // Its version first: when the value changes after that, the commit is refused.
@@ -113,7 +113,7 @@ impl Registry {
         Err(Error::conflict("a secret kept changing meanwhile: try again"))
     }
 
-    async fn renew_check(&self, outcome: &mut Rekeyed) -> Result<()> {
+    async fn rewrap_check(&self, outcome: &mut Rekeyed) -> Result<()> {
         let (store, keyring) = (&self.inner.store, self.keyring());
         let under = store.value(KEY_CHECK).await?.as_deref().and_then(Keyring::wrapped_by);
         if under.as_deref() == Some(keyring.write_id()) || !outcome.left.is_empty() {

@@ -1,38 +1,75 @@
-//! Secret values: kept, shown, forgotten, and resolved for Llms.
+//! Secret values: kept, shown and forgotten.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::Value;
-use tokio::task::JoinHandle;
 
-use super::{LlmEntry, Registry, draft::Draft, hooks::typed_reference, query::missing};
+use super::{
+    Registry,
+    draft::Draft,
+    migrate::{COPIES, copies},
+};
 use crate::{
     auth::Principal,
-    error::{Error, ErrorKind, Result},
+    error::{Error, Result},
     rbac::Action,
-    resource::{AuditEvent, EventDetail, Object, Reveal, SecretBackendSpec, Spec, kinds},
-    secret::{SecretBackend, SecretData, SecretValue, Slot},
+    resource::{AuditEvent, EventDetail, Id, Object, Reveal, kinds},
+    secret::{BackendFault, Found, Over, SecretBackend, SecretData, SecretValue, Slot},
     store::Write,
 };
 
 /// Where a stored Secret remembers the version of its values. It is no field, so nothing shows it.
-const VALUE_VERSION: &str = "valueVersion";
+pub(super) const VALUE_VERSION: &str = "valueVersion";
+
+/// How to take back a write to a backend that is not part of the transaction, once that is refused.
+pub(super) struct Undo {
+    backend: Arc<dyn SecretBackend>,
+    slot: Slot,
+    /// What was there before; `None` when nothing was.
+    old: Option<SecretData>,
+    /// What was written, as the backend counts.
+    revision: i64,
+    secret: String,
+}
+
+impl Undo {
+    /// Takes the write back, unless somebody has written there since.
+    pub(super) async fn run(self) {
+        let undone = match &self.old {
+            Some(old) => {
+                let over = Over::Revision(self.revision);
+                self.backend.write(&self.slot, old, over).await.map(drop)
+            }
+            None => self.backend.erase(&self.slot).await,
+        };
+        if let Err(error) = undone {
+            tracing::warn!(secret = self.secret, error = error.chain(), "a write is not taken back");
+        }
+    }
+}
 
 impl Registry {
     /// Puts the supplied values where the Secret's backend keeps them.
     pub(super) async fn keep_values(&self, draft: &mut Draft<'_>) -> Result<()> {
         draft.keep(VALUE_VERSION);
+        draft.keep(COPIES);
         let supplied = draft.supplied.take("data");
         if draft.stored.is_some() && supplied.is_none() {
             return Ok(());
         }
         let backend = self.backend_of(&draft.next.spec).await?;
-        let old = match draft.stored {
-            Some(stored) => Some(self.read_values(stored).await?),
-            None => None,
+        let (old, over) = match draft.stored {
+            Some(stored) => match self.read_values(stored).await {
+                Ok(found) => (Some(found.data), Over::Revision(found.revision)),
+                // Somebody deleted them at the backend: new ones can take their place, but not be merged into them.
+                Err(error)
+                    if BackendFault::of(&error) == Some(BackendFault::NotFound) && !draft.supplied.merge =>
+                {
+                    (None, Over::Anything)
+                }
+                Err(error) => return Err(error),
+            },
+            None => (None, Over::Nothing),
         };
         let data = merge(old.as_ref().filter(|_| draft.supplied.merge), supplied);
         if old.as_ref() == Some(&data) {
@@ -40,7 +77,11 @@ impl Registry {
         }
         let slot =
             Slot { id: draft.next.id.clone(), name: draft.next.name.clone(), version: draft.next.version };
-        let stored = backend.write(&slot, &data).await.map_err(|error| about(&draft.next, error))?;
+        let stored = backend.write(&slot, &data, over).await.map_err(|error| about(&draft.next, error))?;
+        if backend.is_external() {
+            let secret = draft.next.name.clone();
+            draft.undo = Some(Undo { backend, slot: slot.clone(), old, revision: stored.revision, secret });
+        }
         draft.txn.writes.extend(stored.writes);
         let keys: Vec<&String> = data.keys().collect();
         draft.next.spec.insert("keys".into(), serde_json::json!(keys));
@@ -52,11 +93,30 @@ impl Registry {
 
     /// What has to be written to forget a Secret's values.
     pub(super) async fn forget_values(&self, secret: &Object) -> Result<Vec<Write>> {
-        self.backend_of(&secret.spec)
-            .await?
-            .delete(&slot(secret)?)
-            .await
-            .map_err(|error| about(secret, error))
+        let slot = slot(secret)?;
+        let backend = self.backend_of(&secret.spec).await?;
+        let mut writes = backend.delete(&slot).await.map_err(|error| about(secret, error))?;
+        if backend.is_external() {
+            // A migration may have left a copy here.
+            writes.extend(self.inner.plaintext.delete(&slot).await?);
+        }
+        Ok(writes)
+    }
+
+    /// Forgets the values of a Secret whose row is gone, where the two did not go together.
+    pub(super) async fn erase_values(&self, secret: &Object) -> Result<()> {
+        let slot = slot(secret)?;
+        for copy in copies(secret).filter_map(Id::parse) {
+            let snapshot = self.snapshot();
+            if let Some(backend) = snapshot.shelf(kinds::SECRET_BACKENDS).get(&copy)
+                && let Err(error) = self.driver(backend)?.erase(&slot).await
+            {
+                tracing::warn!(secret = secret.name, error = error.chain(), "a copy is left behind");
+            }
+        }
+        self.backend_of(&secret.spec).await?.erase(&slot).await.map_err(|error| {
+            error.context(format_args!("secret `{}` is deleted, but its values are left behind", secret.name))
+        })
     }
 
     /// A Secret with its values. The audit trail knows of it before the caller sees them.
@@ -67,85 +127,17 @@ impl Registry {
     pub async fn reveal(&self, who: &Principal, id_or_name: &str) -> Result<(Arc<Object>, SecretData)> {
         self.require_on(who, Action::Edit, kinds::SECRETS, id_or_name).await?;
         let secret = self.get(who, kinds::SECRETS, id_or_name).await?;
-        let data = self.read_values(&secret).await?;
+        let data = self.read_values(&secret).await?.data;
         let reveal = Reveal { name: secret.name.clone(), resource_id: secret.id.to_string() };
         let event = AuditEvent::new(who.actor(), EventDetail::SecretReveal(reveal));
         crate::store::EventStore::append(&*self.inner.store, [event].into()).await?;
         Ok((secret, data))
     }
 
-    async fn read_values(&self, secret: &Object) -> Result<SecretData> {
+    /// What a Secret's backend holds for it.
+    pub(super) async fn read_values(&self, secret: &Object) -> Result<Found> {
         let backend = self.backend_of(&secret.spec).await?;
         backend.read(&slot(secret)?).await.map_err(|error| about(secret, error))
-    }
-
-    /// The backend that a Secret's spec names.
-    async fn backend_of(&self, secret: &Spec) -> Result<&dyn SecretBackend> {
-        let id =
-            typed_reference(secret, "backend").ok_or_else(|| Error::internal("a secret names no backend"))?;
-        let snapshot = self.snapshot();
-        let backend = match snapshot.shelf(kinds::SECRET_BACKENDS).get(&id) {
-            Some(backend) => backend.clone(),
-            // It may have been made a moment ago by another server.
-            None => match self.inner.store.get(kinds::SECRET_BACKENDS, &id).await? {
-                Some(backend) => Arc::new(backend),
-                None => return Err(missing(kinds::SECRET_BACKENDS, id.as_str())),
-            },
-        };
-        let spec: SecretBackendSpec = backend.typed()?;
-        match spec.ty.as_str() {
-            "plaintext" => Ok(&self.inner.plaintext),
-            other => Err(Error::new(
-                ErrorKind::NotImplemented,
-                format!("secretbackend `{}`: this build cannot use type {other}", backend.name),
-            )),
-        }
-    }
-
-    /// The provider's key of an Llm: from memory, once it has been resolved. `None` when the Llm refers to none.
-    ///
-    /// # Errors
-    ///
-    /// Secret unavailable, with the message that the inference API promises.
-    pub async fn api_key(&self, llm: &LlmEntry) -> Result<Option<Arc<SecretValue>>> {
-        let Some(at) = &llm.spec.api_key_ref else { return Ok(None) };
-        if let Some(key) = llm.key.get() {
-            return Ok(Some(key.clone()));
-        }
-        let resolve = async {
-            let snapshot = self.snapshot();
-            let secret = snapshot.shelf(kinds::SECRETS).get(&at.id);
-            let secret = secret.ok_or_else(|| missing(kinds::SECRETS, &at.name))?;
-            let value = self.read_values(secret).await?.remove(&at.key);
-            value.map(Arc::new).ok_or_else(|| {
-                Error::new(
-                    ErrorKind::SecretUnavailable,
-                    format!("secret `{}` has no key `{}`", at.name, at.key),
-                )
-            })
-        };
-        let key = llm.key.get_or_try_init(|| resolve).await.map_err(|cause| {
-            Error::new(ErrorKind::SecretUnavailable, format!("Failed to resolve API key: {cause}"))
-                .caused_by(cause)
-        })?;
-        Ok(Some(key.clone()))
-    }
-
-    /// Resolves the keys of new and changed Llms in the background, so that no request waits for it.
-    pub(super) fn resolve_keys_ahead(&self) -> JoinHandle<()> {
-        let registry = self.clone();
-        tokio::spawn(async move {
-            if registry.is_sealed() {
-                return;
-            }
-            for llm in registry.snapshot().llms().filter(|llm| !llm.is_key_missing.load(Ordering::Relaxed)) {
-                if let Err(error) = registry.api_key(llm).await {
-                    // Said once: its requests try again, and say it to their callers.
-                    llm.is_key_missing.store(true, Ordering::Relaxed);
-                    tracing::warn!(llm = llm.name, error = error.chain(), "key not resolved");
-                }
-            }
-        })
     }
 }
 
@@ -155,13 +147,13 @@ pub(super) fn value_version(secret: &Object) -> Result<i64> {
     version.ok_or_else(|| Error::internal("a stored secret has no version of its values"))
 }
 
-fn slot(secret: &Object) -> Result<Slot> {
+pub(super) fn slot(secret: &Object) -> Result<Slot> {
     let version = value_version(secret)?;
     Ok(Slot { id: secret.id.clone(), name: secret.name.clone(), version })
 }
 
 /// The error with the Secret's name in front.
-fn about(secret: &Object, error: Error) -> Error {
+pub(super) fn about(secret: &Object, error: Error) -> Error {
     error.context(format_args!("secret `{}`", secret.name))
 }
 

@@ -1,13 +1,9 @@
 //! What is stored, in memory, compiled for look-ups.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, atomic::AtomicBool},
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use foldhash::{HashMap, HashMapExt as _};
 use jiff::Timestamp;
-use tokio::sync::OnceCell;
 
 use crate::{
     error::Result,
@@ -16,11 +12,10 @@ use crate::{
         ApiKeyRef, GroupSpec, Id, InferenceCall, Kind, LlmSpec, McpTokenSpec, Object, RbacSpec, Revision,
         Session, TokenHash, kinds, now,
     },
-    secret::SecretValue,
     store::{Changes, ObjectChange, SessionChange, Storage},
 };
 
-use super::tokens::TokenEntry;
+use super::{hooks::typed_reference, keys::SecretEntry, tokens::TokenEntry};
 
 /// Everything that is stored, at one revision. Never changed: a newer one takes its place.
 #[derive(Clone, Default)]
@@ -34,6 +29,8 @@ pub struct Snapshot {
     memberships: Arc<Vec<Membership>>,
     policy: Arc<Policy>,
     llms: Arc<HashMap<Id, Arc<LlmEntry>>>,
+    /// The Secrets that Llms refer to.
+    pub(super) secrets: Arc<HashMap<Id, Arc<SecretEntry>>>,
 }
 
 /// What a token stands for.
@@ -53,7 +50,8 @@ pub struct Shelf {
     by_name: BTreeMap<String, Id>,
 }
 
-/// An Llm, ready for use. It stays the same until the Llm or its Secret changes.
+/// An Llm, ready for use. It stays the same until the Llm or a value of its Secret changes: it has one key for all
+/// its life.
 pub struct LlmEntry {
     /// Its id.
     pub id: Id,
@@ -61,14 +59,19 @@ pub struct LlmEntry {
     pub name: String,
     /// Its fields.
     pub spec: LlmSpec,
-    /// The versions of the Llm and of its Secret that this was made from.
-    made_from: (i64, Option<i64>),
+    /// The version of the Llm that this was made from.
+    made_from: i64,
     /// The beginning of the audit event of every call: what is the same in all of them, shared.
     pub(crate) call: InferenceCall,
-    /// The provider's key, once it has been resolved.
-    pub(super) key: OnceCell<Arc<SecretValue>>,
-    /// Whether resolving the key ahead of the first request has failed.
-    pub(super) is_key_missing: AtomicBool,
+    /// What holds the provider's key.
+    pub(super) secret: Option<Arc<SecretEntry>>,
+}
+
+impl LlmEntry {
+    /// Whether its key, if it has one, may still be used; else see [`Registry::renewed`](super::Registry::renewed).
+    pub fn is_current(&self) -> bool {
+        self.secret.as_ref().is_none_or(|entry| entry.is_current())
+    }
 }
 
 impl Shelf {
@@ -142,7 +145,7 @@ impl Snapshot {
             })
         };
         let policy = touched(&[kinds::RBAC, kinds::GROUPS]);
-        let llms = touched(&[kinds::LLMS, kinds::SECRETS]);
+        let llms = touched(&[kinds::LLMS, kinds::SECRETS, kinds::SECRET_BACKENDS]);
         let tokens: Vec<Id> =
             objects.iter().filter_map(|change| change.id_of(kinds::MCP_TOKENS)).cloned().collect();
         // Deletions first: a name may have passed from a deleted object to a new one.
@@ -247,15 +250,31 @@ impl Snapshot {
         self.tokens = Arc::new(tokens);
     }
 
-    fn compile_llms(&mut self) {
-        let mut llms = HashMap::new();
-        let version_of = |secret: &Option<ApiKeyRef>| {
-            let secret = secret.as_ref().and_then(|at| self.shelf(kinds::SECRETS).get(&at.id));
-            secret.map(|secret| secret.version)
+    /// The entry of a Secret, as far as possible the one that there was.
+    fn secret_entry(&self, id: &Id) -> Option<Arc<SecretEntry>> {
+        let secret = self.shelf(kinds::SECRETS).get(id)?;
+        let backend = typed_reference(&secret.spec, "backend");
+        let backend = backend.and_then(|id| self.shelf(kinds::SECRET_BACKENDS).get(&id));
+        Some(SecretEntry::of(secret, backend.map(|backend| &**backend), self.secrets.get(id)))
+    }
+
+    pub(super) fn compile_llms(&mut self) {
+        let (mut llms, mut secrets) = (HashMap::new(), HashMap::<Id, Arc<SecretEntry>>::new());
+        let mut secret_of = |at: &Option<ApiKeyRef>| {
+            let at = at.as_ref()?;
+            let known = secrets.get(&at.id).cloned().or_else(|| self.secret_entry(&at.id))?;
+            secrets.insert(at.id.clone(), known.clone());
+            Some(known)
+        };
+        let is_same = |before: &Option<Arc<SecretEntry>>, now: &Option<Arc<SecretEntry>>| match (before, now)
+        {
+            (Some(before), Some(now)) => Arc::ptr_eq(before, now),
+            (before, now) => before.is_none() && now.is_none(),
         };
         for object in self.shelf(kinds::LLMS).after(None) {
             if let Some(same) = self.llms.get(&object.id)
-                && same.made_from == (object.version, version_of(&same.spec.api_key_ref))
+                && same.made_from == object.version
+                && is_same(&same.secret, &secret_of(&same.spec.api_key_ref))
             {
                 llms.insert(object.id.clone(), same.clone());
                 continue;
@@ -267,7 +286,7 @@ impl Snapshot {
                     continue;
                 }
             };
-            let made_from = (object.version, version_of(&spec.api_key_ref));
+            let secret = secret_of(&spec.api_key_ref);
             let (id, name) = (object.id.clone(), object.name.clone());
             let call = InferenceCall {
                 llm_name: name.as_str().into(),
@@ -276,11 +295,11 @@ impl Snapshot {
                 ty: spec.ty.as_str().into(),
                 ..InferenceCall::default()
             };
-            let (key, is_key_missing) = (OnceCell::new(), AtomicBool::new(false));
-            let entry = LlmEntry { id, name, spec, made_from, call, key, is_key_missing };
+            let entry = LlmEntry { id, name, spec, made_from: object.version, call, secret };
             llms.insert(object.id.clone(), Arc::new(entry));
         }
         self.llms = Arc::new(llms);
+        self.secrets = Arc::new(secrets);
     }
 
     /// The store's revision that this shows.

@@ -67,12 +67,14 @@ impl Registry {
                 return Err(taken(kind, &name));
             }
             let mut draft = self.draft(who, kind, None, &name, reading).await?;
-            let token = draft.shown_once.take();
+            let (token, undo) = (draft.shown_once.take(), draft.undo.take());
             let (txn, object) = draft.into_txn(who);
-            match self.commit(txn).await? {
-                None => return Ok(Created { object, token }),
-                Some(Condition::NameAbsent { .. }) => return Err(taken(kind, &name)),
-                Some(_) => {}
+            let Some(refused) = self.commit(txn).await? else { return Ok(Created { object, token }) };
+            if let Some(undo) = undo {
+                undo.run().await;
+            }
+            if let Condition::NameAbsent { .. } = refused {
+                return Err(taken(kind, &name));
             }
         }
         Err(restless(kind))
@@ -129,13 +131,17 @@ impl Registry {
             };
             let expected = [if_match, reading.version];
             check_version(&stored, expected)?;
-            let draft = self.draft(who, kind, Some(&stored), &stored.name, reading).await?;
+            let mut draft = self.draft(who, kind, Some(&stored), &stored.name, reading).await?;
             if draft.is_empty() {
                 return Ok(stored);
             }
+            let undo = draft.undo.take();
             let (txn, changed) = draft.into_txn(who);
             if self.commit(txn).await?.is_none() {
                 return Ok(changed);
+            }
+            if let Some(undo) = undo {
+                undo.run().await;
             }
             // Somebody was faster. Without an expected version, this change goes on top of theirs.
         }
@@ -178,14 +184,20 @@ impl Registry {
             txn.writes.push(Write::Delete { kind, id: gone.id.clone() });
             txn.events.push(change_event(who.actor(), "delete", &gone, Vec::new()));
             if self.commit(txn).await?.is_none() {
-                return Ok(());
+                return self.after_delete(&gone).await;
             }
         }
         Err(restless(kind))
     }
 
     /// The resource as it is stored now, once more checked: the snapshot may have shown another of that name.
-    async fn fetch(&self, who: &Principal, action: Action, kind: Kind, id_or_name: &str) -> Result<Object> {
+    pub(super) async fn fetch(
+        &self,
+        who: &Principal,
+        action: Action,
+        kind: Kind,
+        id_or_name: &str,
+    ) -> Result<Object> {
         let by_id = match Id::parse(id_or_name) {
             Some(id) => self.inner.store.get(kind, &id).await?,
             None => None,

@@ -72,6 +72,8 @@ pub enum EventDetail {
     SecretReveal(Reveal),
     /// Stored values were encrypted anew, under another master key.
     Rekey(Rekey),
+    /// A Secret's values were moved to another backend.
+    Migration(Migration),
     /// Somebody acted for another user: the event's `impersonator` for its `user`.
     Impersonation(Impersonation),
 }
@@ -180,6 +182,22 @@ pub struct Rekey {
     pub values: u64,
 }
 
+/// A Secret's values were moved to another backend.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Migration {
+    /// The Secret's name.
+    pub name: String,
+    /// The Secret's id.
+    pub resource_id: String,
+    /// The name of the backend that held them.
+    pub from: String,
+    /// The name of the backend that holds them now.
+    pub to: String,
+    /// The Secret's version after it.
+    pub version: i64,
+}
+
 /// Somebody acted for another user.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -235,6 +253,9 @@ impl AuditEvent {
             EventDetail::Login(login) => tidy(&mut login.email),
             EventDetail::Denied(denial) => tidy(&mut denial.permission),
             EventDetail::SecretReveal(reveal) => tidy(&mut reveal.name),
+            EventDetail::Migration(moved) => {
+                [&mut moved.name, &mut moved.from, &mut moved.to].into_iter().for_each(tidy);
+            }
             EventDetail::Impersonation(impersonation) => tidy(&mut impersonation.request),
             EventDetail::Rekey(rekey) => tidy(&mut rekey.key),
         }
@@ -252,6 +273,7 @@ impl AuditEvent {
             EventDetail::Login(_) => "login",
             EventDetail::Denied(_) => "denied",
             EventDetail::SecretReveal(_) => "secret_reveal",
+            EventDetail::Migration(_) => "migration",
             EventDetail::Impersonation(_) => "impersonation",
             EventDetail::Rekey(_) => "rekey",
         }
@@ -316,6 +338,13 @@ mod tests {
             EventDetail::Login(Login { email: hostile(), ..Login::default() }),
             EventDetail::Denied(Denial { permission: hostile() }),
             EventDetail::SecretReveal(Reveal { name: hostile(), resource_id: String::new() }),
+            EventDetail::Migration(Migration {
+                name: hostile(),
+                resource_id: String::new(),
+                from: hostile(),
+                to: hostile(),
+                version: 1,
+            }),
         ];
         for detail in details {
             let row = serde_json::to_string(&AuditEvent::new(actor(), detail)).unwrap();

@@ -14,6 +14,7 @@ pub mod kinds;
 mod llm;
 mod mcp_token;
 mod object;
+mod openbao;
 mod project;
 mod rbac;
 mod read;
@@ -27,7 +28,8 @@ mod view;
 pub use body::parse_body;
 pub(crate) use event::first_id_at;
 pub use event::{
-    Actor, AuditEvent, Change, Denial, EventDetail, Impersonation, InferenceCall, Login, Rekey, Reveal,
+    Actor, AuditEvent, Change, Denial, EventDetail, Impersonation, InferenceCall, Login, Migration, Rekey,
+    Reveal,
 };
 pub use faults::Faults;
 pub use field::{Field, FieldType, Mention, OnDelete};
@@ -38,6 +40,8 @@ pub(crate) use llm::is_metadata_address;
 pub use llm::{ApiKeyRef, LlmSpec, LlmType};
 pub use mcp_token::McpTokenSpec;
 pub use object::{Object, Revision, Spec, now};
+pub use openbao::{OpenBaoAuth, OpenBaoConfig};
+pub(crate) use openbao::{openbao_config, reference_mut, references};
 pub use project::ProjectSpec;
 pub use rbac::{RbacSpec, RoleBinding, Subject};
 pub use read::{Reading, SuppliedSpec};

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Behaviour, Column, Faults, Field, FieldType, KindDef, NameRule, Spec, llm::url_fault, text_of};
+use super::{Behaviour, Column, Faults, Field, FieldType, KindDef, NameRule, Spec, openbao, text_of};
 
 pub(super) static DEF: KindDef = KindDef {
     plural: "secretbackends",
@@ -62,7 +62,10 @@ pub(super) fn masked(value: Value) -> Value {
             .map(|(key, value)| match value {
                 Value::String(text) if is_credential_key(&key) && !text.is_empty() => (key, MASK.into()),
                 // `tokenRef: {name, key}` says where a credential is: it is not one.
-                Value::Object(parts) if key.ends_with("Ref") => (key, Value::Object(parts)),
+                Value::Object(mut parts) if key.ends_with("Ref") => {
+                    parts.shift_remove("id");
+                    (key, Value::Object(parts))
+                }
                 value => (key, masked(value)),
             })
             .collect(),
@@ -90,28 +93,7 @@ fn check(spec: &mut Spec, stored: Option<&Spec>, faults: &mut Faults) {
     let Some(Value::Object(config)) = spec.get_mut("config") else { return };
     unmask(config, stored.and_then(|stored| stored.get("config")).and_then(Value::as_object));
     if ty == "openbao" {
-        check_openbao(config, faults);
-    }
-}
-
-fn check_openbao(config: &Spec, faults: &mut Faults) {
-    match config.get("url").and_then(Value::as_str) {
-        None => faults.add("config.url", "is required for type openbao"),
-        Some(url) => {
-            if let Some(fault) = url_fault(url) {
-                faults.add("config.url", fault);
-            }
-        }
-    }
-    for key in ["namespace", "mount", "pathPrefix"] {
-        if config.get(key).is_some_and(|value| !value.is_string()) {
-            faults.add(&format!("config.{key}"), "must be a string");
-        }
-    }
-    let reference = config.get("tokenRef").and_then(Value::as_object);
-    let names = |part: &str| reference.and_then(|parts| parts.get(part)).is_some_and(Value::is_string);
-    if !names("name") || !names("key") {
-        faults.add("config.tokenRef", "must be an object `{name, key}` naming a Secret of another backend");
+        openbao::check(config, faults);
     }
 }
 

@@ -4,11 +4,15 @@ mod driver;
 mod envelope;
 mod key_file;
 mod master_key;
+#[cfg(feature = "openbao")]
+mod openbao;
 mod plaintext;
 mod value;
 
-pub use driver::{SecretBackend, Slot, Stored};
+pub use driver::{BackendFault, Checked, Credentials, Found, Over, SecretBackend, Slot, Stored};
 pub use envelope::Keyring;
 pub use master_key::MasterKey;
+#[cfg(feature = "openbao")]
+pub use openbao::OpenBaoBackend;
 pub use plaintext::PlaintextBackend;
 pub use value::{SecretData, SecretValue};

@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use zeroize::Zeroizing;
 
-use super::{Keyring, SecretBackend, SecretData, SecretValue, Slot, Stored};
+use super::{Found, Keyring, Over, SecretBackend, SecretData, SecretValue, Slot, Stored};
 use crate::{
     error::{Error, ErrorKind, Result},
     store::{Storage, Write},
@@ -42,23 +42,24 @@ impl PlaintextBackend {
 
 #[async_trait]
 impl SecretBackend for PlaintextBackend {
-    async fn read(&self, slot: &Slot) -> Result<SecretData> {
+    async fn read(&self, slot: &Slot) -> Result<Found> {
         let Some(sealed) = self.store.value(slot.id.as_str()).await? else {
             return Err(Error::new(ErrorKind::SecretUnavailable, "its stored value is missing"));
         };
         let opened = self.keyring.load().open(slot.id.as_str(), slot.version, &sealed)?;
         let data: BTreeMap<String, String> = serde_json::from_slice(&opened)
             .map_err(|_| Error::new(ErrorKind::SecretUnavailable, "its stored value is malformed"))?;
-        Ok(data.into_iter().map(|(key, value)| (key, SecretValue::new(value))).collect())
+        let data = data.into_iter().map(|(key, value)| (key, SecretValue::new(value))).collect();
+        Ok(Found { data, revision: 0 })
     }
 
-    async fn write(&self, slot: &Slot, data: &SecretData) -> Result<Stored> {
+    async fn write(&self, slot: &Slot, data: &SecretData, _: Over) -> Result<Stored> {
         let exposed: BTreeMap<&str, &str> =
             data.iter().map(|(key, value)| (key.as_str(), value.expose())).collect();
         let plain = Zeroizing::new(serde_json::to_vec(&exposed).map_err(Error::internal)?);
         let value = self.keyring.load().seal(slot.id.as_str(), slot.version, &plain)?;
         let write = Write::PutValue { key: slot.id.as_str().to_owned(), value };
-        Ok(Stored { external_ref: String::new(), writes: vec![write] })
+        Ok(Stored { writes: vec![write], ..Stored::default() })
     }
 
     async fn delete(&self, slot: &Slot) -> Result<Vec<Write>> {

@@ -5,6 +5,7 @@ mod auth;
 mod health;
 mod inference;
 mod resources;
+mod secrets;
 mod watch;
 
 pub(crate) use resources::MAX_LIMIT;
@@ -62,6 +63,8 @@ async fn manage(
         Endpoint::Put(kind) => resources::put(app, who, kind, &call.name, request).await,
         Endpoint::Patch(kind) => resources::patch(app, who, kind, &call.name, request).await,
         Endpoint::Delete(kind) => resources::delete(app, who, kind, &call.name, &request).await,
+        Endpoint::TestBackend => secrets::test_backend(app, who, &call.name).await,
+        Endpoint::Migrate => secrets::migrate(app, who, request).await,
         Endpoint::Models => Ok(inference::models(app, who)),
         Endpoint::Model => inference::model(app, who, &call.name).await,
         Endpoint::ProjectLlm => inference::project_llm(app, who, &call.name).await,
@@ -105,6 +108,8 @@ pub(crate) async fn dispatch_open(
         | Endpoint::Put(_)
         | Endpoint::Patch(_)
         | Endpoint::Delete(_)
+        | Endpoint::TestBackend
+        | Endpoint::Migrate
         | Endpoint::CallNamed(_)
         | Endpoint::Call(_)
         | Endpoint::CallProject

@@ -210,6 +210,7 @@ fn action(event: &Spec) -> String {
         "resource_change" => format!("{} {}/{}", text("action"), text("resource"), text("name")),
         "denied" => text("permission"),
         "secret_reveal" => format!("reveal secrets/{}", text("name")),
+        "migration" => format!("migrate secrets/{} to {}", text("name"), text("to")),
         other => other.to_owned(),
     }
 }

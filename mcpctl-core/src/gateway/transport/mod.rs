@@ -11,4 +11,4 @@ mod way;
 pub(super) use counted::Connections;
 pub use program::GeminiProgram;
 pub(super) use program::Invocation;
-pub(super) use way::{Fault, FaultKind, ProviderBody, Transport, Way, describe};
+pub(super) use way::{Fault, FaultKind, ProviderBody, Transport, Way};

@@ -219,7 +219,7 @@ fn read_prompt(body: Full<Bytes>) -> Bytes {
 }
 
 fn broken(doing: &str, fault: &io::Error) -> Fault {
-    Fault::Broken(format!("{doing}: {}", super::describe(fault)))
+    Fault::Broken(format!("{doing}: {}", crate::net::describe(fault)))
 }
 
 /// A program that runs. When this is dropped, it and all that it started are killed, and its folder is removed.

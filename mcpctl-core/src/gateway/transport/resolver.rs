@@ -11,7 +11,7 @@ use std::{
 use hyper_util::client::legacy::connect::dns::Name;
 use tower_service::Service;
 
-use crate::resource::is_metadata_address;
+use crate::net;
 
 /// The system's resolver, without the addresses that no provider has.
 #[derive(Clone)]
@@ -29,12 +29,6 @@ impl Service<Name> for Resolver {
     }
 
     fn call(&mut self, name: Name) -> Resolving {
-        Box::pin(async move {
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            if found.iter().any(|address| is_metadata_address(address.ip())) {
-                return Err(io::Error::other("the host resolves to a link-local or metadata address"));
-            }
-            Ok(found.into_iter())
-        })
+        Box::pin(async move { Ok(net::lookup(name.as_str()).await?.into_iter()) })
     }
 }

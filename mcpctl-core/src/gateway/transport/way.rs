@@ -23,7 +23,10 @@ use super::{
     program::{self, GeminiProgram, RunBody, Runner, is_late},
     upstream::{self, HTTP2, Upstream, UpstreamBody},
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    net::describe,
+};
 
 /// The way to a provider.
 pub(in crate::gateway) enum Way {
@@ -227,27 +230,5 @@ impl Body for ProviderBody {
             Self::Http(body) => body.size_hint(),
             Self::Program(_) => SizeHint::default(),
         }
-    }
-}
-
-/// What went wrong with a connection, in words that are safe to show: no URL, no header.
-pub(in crate::gateway) fn describe(fault: &(dyn std::error::Error + 'static)) -> String {
-    let mut innermost = fault;
-    let mut io_fault = None;
-    loop {
-        if let Some(io) = innermost.downcast_ref::<io::Error>() {
-            io_fault = Some(io.kind());
-        }
-        match innermost.source() {
-            Some(next) => innermost = next,
-            None => break,
-        }
-    }
-    match io_fault {
-        Some(io::ErrorKind::ConnectionRefused) => "connection refused".to_owned(),
-        Some(io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => "connection reset".to_owned(),
-        Some(io::ErrorKind::TimedOut) => "connection timed out".to_owned(),
-        Some(io::ErrorKind::UnexpectedEof) => "connection closed early".to_owned(),
-        _ => innermost.to_string(),
     }
 }

@@ -1,0 +1,233 @@
+//! Secret backends: which one holds a Secret, and who may decide where their credentials are sent.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
+
+use async_trait::async_trait;
+use serde_json::Value;
+
+use super::{Registry, draft::Draft, hooks::typed_reference, migrate::copies, open::Inner, query::missing};
+use crate::{
+    auth::Principal,
+    error::{Error, ErrorKind, Result},
+    rbac::Action,
+    resource::{ApiKeyRef, Id, Object, Spec, kinds, openbao_config, references},
+    secret::{Checked, Credentials, SecretBackend, SecretValue},
+    store::Condition,
+};
+
+/// Backends that are ready for use, each with the config that it was made from. They keep connections and logins.
+#[derive(Default)]
+pub(super) struct Drivers(Mutex<HashMap<Id, (Spec, Arc<dyn SecretBackend>)>>);
+
+/// Gets the credentials of backends from the Secrets that they are in.
+#[cfg(feature = "openbao")]
+struct FromSecrets(Weak<Inner>);
+
+#[cfg(feature = "openbao")]
+#[async_trait]
+impl Credentials for FromSecrets {
+    async fn credential(&self, at: &ApiKeyRef) -> Result<SecretValue> {
+        let Some(inner) = self.0.upgrade() else { return Err(Error::internal("the registry has ended")) };
+        let registry = Registry { inner };
+        let secret = registry.as_stored(kinds::SECRETS, &at.id, &at.name).await?;
+        let found = registry.read_values(&secret).await?;
+        found.data.get(&at.key).cloned().ok_or_else(|| no_key(&at.name, &at.key))
+    }
+}
+
+/// The error for a key that a Secret does not have.
+pub(super) fn no_key(secret: &str, key: &str) -> Error {
+    Error::new(ErrorKind::SecretUnavailable, format!("secret `{secret}` has no key `{key}`"))
+}
+
+/// Settings that say nothing of where values and credentials go.
+const HARMLESS: [&str; 2] = ["cacheSeconds", "timeoutMs"];
+
+/// Settings that say where values are: with others, those that are there would not be found.
+const PLACE: [&str; 3] = ["namespace", "mount", "pathPrefix"];
+
+impl Registry {
+    /// The object of this id as far as the snapshot knows, else as it is stored.
+    async fn as_stored(&self, kind: crate::resource::Kind, id: &Id, name: &str) -> Result<Arc<Object>> {
+        if let Some(object) = self.snapshot().shelf(kind).get(id) {
+            return Ok(object.clone());
+        }
+        // It may have been made a moment ago by another server.
+        let stored = self.inner.store.get(kind, id).await?;
+        stored.map(Arc::new).ok_or_else(|| missing(kind, name))
+    }
+
+    /// The backend that a Secret's spec names.
+    pub(super) async fn backend_of(&self, secret: &Spec) -> Result<Arc<dyn SecretBackend>> {
+        let id =
+            typed_reference(secret, "backend").ok_or_else(|| Error::internal("a secret names no backend"))?;
+        let backend = self.as_stored(kinds::SECRET_BACKENDS, &id, id.as_str()).await?;
+        self.driver(&backend)
+    }
+
+    /// The driver of a backend.
+    pub(super) fn driver(&self, backend: &Object) -> Result<Arc<dyn SecretBackend>> {
+        let Some(config) = openbao_config(&backend.spec) else { return Ok(self.inner.plaintext.clone()) };
+        let mut drivers = self.inner.drivers.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((made_from, driver)) = drivers.get(&backend.id)
+            && made_from == config
+        {
+            return Ok(driver.clone());
+        }
+        let driver = self.new_driver(backend, config)?;
+        let snapshot = self.snapshot();
+        drivers.retain(|id, _| snapshot.shelf(kinds::SECRET_BACKENDS).get(id).is_some());
+        drivers.insert(backend.id.clone(), (config.clone(), driver.clone()));
+        Ok(driver)
+    }
+
+    #[cfg(feature = "openbao")]
+    fn new_driver(&self, backend: &Object, config: &Spec) -> Result<Arc<dyn SecretBackend>> {
+        let config = serde_json::from_value(Value::Object(config.clone())).map_err(|cause| {
+            Error::internal(cause).context(format_args!("stored secretbackend `{}`", backend.name))
+        })?;
+        let credentials = Arc::new(FromSecrets(Arc::downgrade(&self.inner)));
+        Ok(Arc::new(crate::secret::OpenBaoBackend::new(&backend.name, config, credentials)?))
+    }
+
+    #[cfg(not(feature = "openbao"))]
+    fn new_driver(&self, backend: &Object, _: &Spec) -> Result<Arc<dyn SecretBackend>> {
+        Err(Error::new(
+            ErrorKind::NotImplemented,
+            format!("secretbackend `{}`: this build cannot use type openbao", backend.name),
+        ))
+    }
+
+    /// Tries a backend, with the credentials that it has.
+    ///
+    /// # Errors
+    ///
+    /// Forbidden, without the permission to edit the backend; not found.
+    pub async fn test_backend(&self, who: &Principal, id_or_name: &str) -> Result<Checked> {
+        self.require_on(who, Action::Edit, kinds::SECRET_BACKENDS, id_or_name).await?;
+        let backend = self.fetch(who, Action::Edit, kinds::SECRET_BACKENDS, id_or_name).await?;
+        self.driver(&backend)?.check().await
+    }
+
+    /// Whoever decides where a credential is sent, and values with it, must be allowed to read the credential.
+    pub(super) async fn guard_backend(&self, who: &Principal, draft: &mut Draft<'_>) -> Result<()> {
+        let Some(next) = openbao_config(&draft.next.spec) else { return Ok(()) };
+        let before = draft.stored.and_then(|stored| openbao_config(&stored.spec));
+        let matters = |config: &Spec| {
+            let mut config = config.clone();
+            config.retain(|key, _| !HARMLESS.contains(&key.as_str()));
+            config
+        };
+        if before.map(matters).as_ref() == Some(&matters(next)) {
+            return Ok(());
+        }
+        // A certificate or a URL that cannot be used is said now.
+        #[cfg(feature = "openbao")]
+        self.new_driver(&draft.next, next).map(drop)?;
+        // Those that were named before protect what is there already.
+        let stored = draft.stored.into_iter().flat_map(|stored| references(&stored.spec));
+        let named: HashSet<(&str, &str)> = references(&draft.next.spec)
+            .chain(stored)
+            .filter_map(|(_, at)| Some((at.get("id")?.as_str()?, at.get("name")?.as_str()?)))
+            .collect();
+        for (id, name) in named {
+            self.require_reading(who, id, name).await?;
+        }
+        if let Some(before) = before
+            && PLACE.iter().any(|key| text(before, key) != text(next, key))
+        {
+            let condition = self.refuse_if_in_use(&draft.next)?;
+            draft.txn.conditions.push(condition);
+        }
+        let conditions = self.refuse_circle(&draft.next)?;
+        draft.txn.conditions.extend(conditions);
+        Ok(())
+    }
+
+    /// Refuses unless `who` may read the Secret of this id, which the caller knows by its name.
+    pub(super) async fn require_reading(&self, who: &Principal, id: &str, name: &str) -> Result<()> {
+        self.require_on(who, Action::Edit, kinds::SECRETS, id).await.map_err(|refused| match refused.kind() {
+            ErrorKind::Forbidden => Error::new(
+                ErrorKind::Forbidden,
+                format!(
+                    "missing permission `edit:secrets:{name}`: whoever decides where a key is sent must be \
+                     allowed to read it"
+                ),
+            ),
+            _ => refused,
+        })
+    }
+
+    /// Refuses to leave behind the values that a backend holds; `Ok` is the condition that it holds none.
+    fn refuse_if_in_use(&self, backend: &Object) -> Result<Condition> {
+        let snapshot = self.snapshot();
+        let held = |secret: &&Arc<Object>| {
+            typed_reference(&secret.spec, "backend").as_ref() == Some(&backend.id)
+                || copies(secret).any(|copy| copy == backend.id.as_str())
+        };
+        if let Some(first) = snapshot.shelf(kinds::SECRETS).after(None).find(held) {
+            return Err(Error::conflict(format!(
+                "secretbackend `{}` holds secrets, such as `{}`, that would not be found with another {}: \
+                 migrate them to another backend first",
+                backend.name,
+                first.name,
+                PLACE.join(", ")
+            )));
+        }
+        Ok(Condition::KindUnchanged { kind: kinds::SECRETS, since: snapshot.revision() })
+    }
+
+    /// Refuses a backend that would need itself to get at its credentials. `Ok` are the conditions under which
+    /// there is no such circle.
+    fn refuse_circle(&self, backend: &Object) -> Result<Vec<Condition>> {
+        let snapshot = self.snapshot();
+        let mut conditions =
+            vec![Condition::KindUnchanged { kind: kinds::SECRET_BACKENDS, since: snapshot.revision() }];
+        for secret in self.needed_by(&backend.spec) {
+            if typed_reference(&secret.spec, "backend").as_ref() == Some(&backend.id) {
+                return Err(Error::invalid(format!(
+                    "config: its credentials must be kept by another backend, and secret `{}`, which they \
+                     need, is kept by this one",
+                    secret.name
+                )));
+            }
+            let (id, version) = (secret.id.clone(), secret.version);
+            conditions.push(Condition::Version { kind: kinds::SECRETS, id, version });
+        }
+        Ok(conditions)
+    }
+
+    /// The Secrets without which a backend does not work: its credentials, those of the backends that keep these,
+    /// and so on.
+    pub(super) fn needed_by(&self, backend: &Spec) -> Vec<Arc<Object>> {
+        let snapshot = self.snapshot();
+        let (mut needed, mut seen) = (Vec::new(), HashSet::new());
+        let mut open = vec![backend.clone()];
+        while let Some(spec) = open.pop() {
+            for id in references(&spec).filter_map(|(_, at)| Id::parse(at.get("id")?.as_str()?)) {
+                let Some(secret) = snapshot.shelf(kinds::SECRETS).get(&id) else { continue };
+                if !seen.insert(id) {
+                    continue;
+                }
+                needed.push(secret.clone());
+                let keeper = typed_reference(&secret.spec, "backend");
+                let keeper = keeper.and_then(|id| snapshot.shelf(kinds::SECRET_BACKENDS).get(&id).cloned());
+                open.extend(keeper.map(|keeper| keeper.spec.clone()));
+            }
+        }
+        needed
+    }
+}
+
+/// A setting as text; the default where it is not set.
+fn text<'a>(config: &'a Spec, key: &str) -> &'a str {
+    let default = match key {
+        "mount" => "secret",
+        "pathPrefix" => "mcpctl",
+        _ => "",
+    };
+    config.get(key).and_then(Value::as_str).unwrap_or(default)
+}
