@@ -5,6 +5,9 @@
 
 mod access;
 mod backends;
+mod copies;
+#[cfg(feature = "openbao")]
+mod credentials;
 mod draft;
 mod hooks;
 mod keys;
