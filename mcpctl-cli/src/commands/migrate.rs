@@ -122,7 +122,7 @@ impl MigrateSecrets {
         let Totals { migrated, skipped, failed } = totals;
         for failure in &failed {
             let text = |name: &str| inline(failure.get(name).and_then(Value::as_str).unwrap_or_default());
-            warn(&format!("secret '{}': {}", text("name"), text("error")));
+            warn(format!("secret '{}': {}", text("name"), text("error")));
         }
         let counts = (migrated.len(), skipped.len(), failed.len());
         if context.format() == Format::Json {

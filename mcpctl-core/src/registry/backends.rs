@@ -2,41 +2,27 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, PoisonError},
 };
 
-use async_trait::async_trait;
 use serde_json::Value;
 
-use super::{Registry, draft::Draft, hooks::typed_reference, migrate::copies, open::Inner, query::missing};
+use super::{Registry, copies::copies, draft::Draft, hooks::typed_reference, query::missing};
 use crate::{
     auth::Principal,
     error::{Error, ErrorKind, Result},
     rbac::Action,
-    resource::{ApiKeyRef, Id, Object, Spec, kinds, openbao_config, references},
-    secret::{Checked, Credentials, SecretBackend, SecretValue},
+    resource::{Id, Object, Spec, kinds, openbao_config, references},
+    secret::{Checked, SecretBackend},
     store::Condition,
 };
 
-/// Backends that are ready for use, each with the config that it was made from. They keep connections and logins.
+/// Backends that are ready for use. They keep connections and logins.
 #[derive(Default)]
-pub(super) struct Drivers(Mutex<HashMap<Id, (Spec, Arc<dyn SecretBackend>)>>);
+pub(super) struct Drivers(Mutex<HashMap<Id, Driver>>);
 
-/// Gets the credentials of backends from the Secrets that they are in.
-#[cfg(feature = "openbao")]
-struct FromSecrets(Weak<Inner>);
-
-#[cfg(feature = "openbao")]
-#[async_trait]
-impl Credentials for FromSecrets {
-    async fn credential(&self, at: &ApiKeyRef) -> Result<SecretValue> {
-        let Some(inner) = self.0.upgrade() else { return Err(Error::internal("the registry has ended")) };
-        let registry = Registry { inner };
-        let secret = registry.as_stored(kinds::SECRETS, &at.id, &at.name).await?;
-        let found = registry.read_values(&secret).await?;
-        found.data.get(&at.key).cloned().ok_or_else(|| no_key(&at.name, &at.key))
-    }
-}
+/// A backend, and the config that it was made from.
+type Driver = (Spec, Arc<dyn SecretBackend>);
 
 /// The error for a key that a Secret does not have.
 pub(super) fn no_key(secret: &str, key: &str) -> Error {
@@ -51,7 +37,12 @@ const PLACE: [&str; 3] = ["namespace", "mount", "pathPrefix"];
 
 impl Registry {
     /// The object of this id as far as the snapshot knows, else as it is stored.
-    async fn as_stored(&self, kind: crate::resource::Kind, id: &Id, name: &str) -> Result<Arc<Object>> {
+    pub(super) async fn as_stored(
+        &self,
+        kind: crate::resource::Kind,
+        id: &Id,
+        name: &str,
+    ) -> Result<Arc<Object>> {
         if let Some(object) = self.snapshot().shelf(kind).get(id) {
             return Ok(object.clone());
         }
@@ -89,7 +80,7 @@ impl Registry {
         let config = serde_json::from_value(Value::Object(config.clone())).map_err(|cause| {
             Error::internal(cause).context(format_args!("stored secretbackend `{}`", backend.name))
         })?;
-        let credentials = Arc::new(FromSecrets(Arc::downgrade(&self.inner)));
+        let credentials = Arc::new(super::credentials::FromSecrets::new(self));
         Ok(Arc::new(crate::secret::OpenBaoBackend::new(&backend.name, config, credentials)?))
     }
 

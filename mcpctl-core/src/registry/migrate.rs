@@ -6,11 +6,12 @@
 
 use std::{collections::HashSet, future::Future, sync::Arc};
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::{
     Registry,
+    copies::{copies, has_copy_at, with_copy_at, without_copy_at},
     hooks::typed_reference,
     query::missing,
     secrets::{VALUE_VERSION, about, slot},
@@ -23,9 +24,6 @@ use crate::{
     secret::{BackendFault, Found, Over, SecretBackend, SecretData, Slot},
     store::{Condition, Txn, Write},
 };
-
-/// Where a Secret's row remembers backends, besides its own, that may hold a copy. It is no field.
-pub(super) const COPIES: &str = "copies";
 
 /// So many are moved together: their values are in memory at the same time.
 const CHUNK: usize = 32;
@@ -491,38 +489,4 @@ fn put(stored: &Object, next: Object) -> Txn {
 
 fn is_at(secret: &Object, backend: &Object) -> bool {
     typed_reference(&secret.spec, "backend").as_ref() == Some(&backend.id)
-}
-
-/// The ids of the backends that may hold a copy.
-pub(super) fn copies(secret: &Object) -> impl Iterator<Item = &str> {
-    let copies = secret.spec.get(COPIES).and_then(Value::as_array);
-    copies.into_iter().flatten().filter_map(Value::as_str)
-}
-
-fn has_copy_at(secret: &Object, backend: &Object) -> bool {
-    copies(secret).any(|copy| copy == backend.id.as_str())
-}
-
-fn with_copies(secret: &Object, copies: Vec<String>) -> Object {
-    let mut spec = secret.spec.clone();
-    match copies.is_empty() {
-        true => drop(spec.shift_remove(COPIES)),
-        false => drop(spec.insert(COPIES.into(), copies.into())),
-    }
-    secret.updated(spec)
-}
-
-fn with_copy_at(secret: &Object, backend: &Object) -> Object {
-    let mut all: Vec<String> = copies(secret).map(str::to_owned).collect();
-    if !has_copy_at(secret, backend) {
-        all.push(backend.id.to_string());
-    }
-    with_copies(secret, all)
-}
-
-fn without_copy_at(secret: &Object, backend: &Object) -> Object {
-    with_copies(
-        secret,
-        copies(secret).filter(|copy| *copy != backend.id.as_str()).map(str::to_owned).collect(),
-    )
 }

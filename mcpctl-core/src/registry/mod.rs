@@ -6,6 +6,9 @@
 mod access;
 mod apply;
 mod backends;
+mod copies;
+#[cfg(feature = "openbao")]
+mod credentials;
 mod draft;
 mod hooks;
 mod keys;

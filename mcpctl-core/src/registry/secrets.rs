@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use super::{
     Registry,
+    copies::{COPIES, copies},
     draft::Draft,
-    migrate::{COPIES, copies},
 };
 use crate::{
     auth::Principal,

@@ -212,7 +212,7 @@ fn check_reference(config: &mut Spec, key: &str, faults: &mut Faults) {
         faults.add(&format!("{path}.{}", clip(part)), "unknown field; expected `name` and `key`");
     }
     for part in ["name", "key"] {
-        if !parts.get(part).and_then(Value::as_str).is_some_and(|text| !text.is_empty()) {
+        if parts.get(part).and_then(Value::as_str).is_none_or(str::is_empty) {
             faults.add(&format!("{path}.{part}"), "must be a non-empty string");
         }
     }

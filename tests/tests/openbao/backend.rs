@@ -124,7 +124,7 @@ async fn a_role_logs_in_and_again_when_its_token_is_revoked() {
     let [role, prefix] = [unique("role"), unique("prefix")];
     let mount = unique("approle");
     bao.expect("POST", &format!("sys/auth/{mount}"), &json!({"type": "approle"})).await;
-    let policy = format!(r#"path "secret/*" {{ capabilities = ["create", "update", "read", "delete"] }}"#);
+    let policy = r#"path "secret/*" { capabilities = ["create", "update", "read", "delete"] }"#;
     bao.expect("POST", &format!("sys/policies/acl/{role}"), &json!({"policy": policy})).await;
     let settings = json!({"token_policies": [role], "token_ttl": "3s", "token_max_ttl": "6s"});
     bao.expect("POST", &format!("auth/{mount}/role/{role}"), &settings).await;
