@@ -33,3 +33,4 @@ mod surface;
 mod tasks;
 mod tokens;
 mod traces;
+mod unreachable;
