@@ -10,7 +10,7 @@ use clap_complete::engine::{
 use mcpctl_core::resource::{Kind, kinds, steers};
 use serde_json::Value;
 
-use crate::{cli::Global, config::Config, context::Context, output::FORMATS};
+use crate::{cli::Global, config::Config, context::Context, output::FORMATS, sets};
 
 /// Whoever pressed Tab waits no longer for the server.
 const PATIENCE: Duration = Duration::from_millis(300);
@@ -42,6 +42,8 @@ enum Holds {
     Action,
     /// A server that the configuration knows.
     Context,
+    /// A set that an earlier apply made.
+    Set,
     /// How to print.
     Format,
     /// A file or folder.
@@ -62,6 +64,7 @@ const HOLDS: &[(&str, Holds)] = &[
     ("SECRET/KEY", Holds::SecretKey),
     ("ACTION", Holds::Action),
     ("CONTEXT", Holds::Context),
+    ("SET", Holds::Set),
     ("FORMAT", Holds::Format),
     ("FILE", Holds::File),
 ];
@@ -201,6 +204,7 @@ impl ValueCompleter for Values {
             Holds::SecretKey => plain(self.secret_keys()),
             Holds::Action => ACTIONS.iter().map(|action| ((*action).to_owned(), "")).collect(),
             Holds::Context => plain(contexts(&self.typed)),
+            Holds::Set => plain(known_sets(&self.typed)),
             Holds::Format => FORMATS.iter().map(|(name, about)| ((*name).to_owned(), *about)).collect(),
             Holds::File => Vec::new(),
         };
@@ -287,4 +291,9 @@ fn kinds_and_fields(current: &str) -> Found {
 fn contexts(typed: &Typed) -> Vec<String> {
     let config = typed.context().and_then(|context| Config::load(&context.home).ok());
     config.map(|config| config.contexts().into_iter().map(str::to_owned).collect()).unwrap_or_default()
+}
+
+fn known_sets(typed: &Typed) -> Vec<String> {
+    let Some(context) = typed.context() else { return Vec::new() };
+    context.url().map(|url| sets::names(&context.home, &url)).unwrap_or_default()
 }

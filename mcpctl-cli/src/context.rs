@@ -12,6 +12,7 @@ use crate::{
 };
 
 /// The surroundings of a command.
+#[derive(Clone)]
 pub(crate) struct Context {
     /// The CLI's files.
     pub(crate) home: Home,
@@ -35,6 +36,11 @@ impl Context {
             format: global.output.map(|chosen| chosen.format),
             acting_for: global.acting_for,
         })
+    }
+
+    /// The same, with or without headers above tables.
+    pub(crate) fn with_headers(&self, headers: bool) -> Self {
+        Self { out: self.out.with_headers(headers), ..self.clone() }
     }
 
     /// The format asked for, or the table.

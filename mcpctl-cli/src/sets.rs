@@ -152,6 +152,16 @@ impl Set {
     }
 }
 
+/// The names of the sets that are known of a server.
+pub(crate) fn names(home: &Home, server: &str) -> Vec<String> {
+    let end = format!("@{}.json", file_part(server));
+    let Ok(entries) = std::fs::read_dir(home.file("sets")) else { return Vec::new() };
+    let files = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let mut names: Vec<String> = files.filter_map(|file| Some(file.strip_suffix(&end)?.to_owned())).collect();
+    names.sort();
+    names
+}
+
 /// A URL as a part of a file's name: no two are the same.
 fn file_part(url: &str) -> String {
     let mut part = String::new();
@@ -210,6 +220,7 @@ mod tests {
         let mut set = open();
         set.met(&llm, &stored("c3")).unwrap();
         assert_eq!(ids(&open(), &[]), ["c1"]);
+        assert_eq!(names(&Home::at(folder.path()), "http://h:1"), ["team"]);
         let elsewhere = Set::read(Home::at(folder.path()), "http://h:2".to_owned(), "team").unwrap();
         assert!(ids(&elsewhere, &[]).is_empty());
         assert_ne!(file_part("http://h:1"), file_part("http://h-1"));

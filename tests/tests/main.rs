@@ -37,4 +37,5 @@ mod surface;
 mod tasks;
 mod tokens;
 mod traces;
+mod unreachable;
 mod watch;

@@ -84,34 +84,55 @@ impl Completion {
 
 impl Complete {
     pub(crate) fn run(self, context: &Context) -> Result<(), Failure> {
-        let (words, cut) = match (self.shell, self.words.as_slice()) {
+        let mut place = Place::default();
+        let words = match (self.shell, self.words.as_slice()) {
             (Shell::Bash, [line, last]) => {
-                let words = split(line);
+                let (words, quoted) = split(line);
                 let whole = words.last().map(String::len).unwrap_or_default();
-                (words, whole.saturating_sub(last.len()))
+                place = Place { cut: whole.saturating_sub(last.len()), quoted };
+                words
             }
-            _ => (self.words, 0),
+            _ => self.words,
         };
         for candidate in complete(Cli::command, words) {
-            context.out.line(line(self.shell, &candidate, cut))?;
+            context.out.line(line(self.shell, &candidate, &place))?;
         }
         Ok(())
     }
 }
 
-/// A candidate as the shell's script takes it, without the `cut` bytes that the shell takes for another word.
-fn line(shell: Shell, candidate: &Candidate, cut: usize) -> String {
+/// Where bash is in a word.
+#[derive(Default)]
+struct Place {
+    /// So many bytes of the word it takes for other words.
+    cut: usize,
+    /// Whether a quote is open.
+    quoted: bool,
+}
+
+/// What bash takes for something else than itself.
+const SPECIAL: &str = " \t'\"\\$&;|<>()`*?[]{}~#!";
+
+/// A candidate as the shell's script takes it.
+fn line(shell: Shell, candidate: &Candidate, place: &Place) -> String {
     let Candidate { value, help } = candidate;
     match shell {
-        Shell::Bash => value.get(cut..).unwrap_or_default().to_owned(),
+        Shell::Bash => {
+            let rest = value.get(place.cut..).unwrap_or_default();
+            let escape = |letter: char| !place.quoted && SPECIAL.contains(letter);
+            rest.chars()
+                .flat_map(|letter| escape(letter).then_some('\\').into_iter().chain([letter]))
+                .collect()
+        }
         Shell::Zsh if help.is_empty() => value.replace(':', "\\:"),
         Shell::Zsh => format!("{}:{help}", value.replace(':', "\\:")),
         Shell::Fish => format!("{value}\t{help}"),
     }
 }
 
-/// The words of a line up to the cursor, from the program's name on; the last is empty behind a space.
-fn split(line: &str) -> Vec<String> {
+/// The words of a line up to the cursor, from the program's name on, and whether a quote is open; the last word is empty
+/// behind a space.
+fn split(line: &str) -> (Vec<String>, bool) {
     let mut words = vec![String::new()];
     let (mut quote, mut letters) = (None, line.chars());
     while let Some(letter) = letters.next() {
@@ -131,7 +152,7 @@ fn split(line: &str) -> Vec<String> {
     while words.len() > 1 && words.first().is_some_and(|first| first.contains('=')) {
         words.remove(0);
     }
-    words
+    (words, quote.is_some())
 }
 
 #[cfg(test)]
@@ -139,13 +160,17 @@ mod tests {
     use super::*;
 
     fn offered(line: &str) -> Vec<String> {
-        complete(Cli::command, split(line)).into_iter().map(|one| one.value).collect()
+        complete(Cli::command, split(line).0).into_iter().map(|one| one.value).collect()
     }
 
     #[test]
     fn lines_are_split_as_the_shell_does() {
-        assert_eq!(split("mcpctl get "), ["mcpctl", "get", ""]);
-        assert_eq!(split("A=1 mcpctl  get 'a b' \"c\\\"d\" e\\ f"), ["mcpctl", "get", "a b", "c\"d", "e f"]);
+        assert_eq!(split("mcpctl get ").0, ["mcpctl", "get", ""]);
+        assert!(split("mcpctl get 'a").1);
+        assert_eq!(
+            split("A=1 mcpctl  get 'a b' \"c\\\"d\" e\\ f").0,
+            ["mcpctl", "get", "a b", "c\"d", "e f"]
+        );
     }
 
     #[test]

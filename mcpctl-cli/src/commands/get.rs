@@ -51,11 +51,6 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    /// Whether any of it was given.
-    pub(super) fn is_used(&self) -> bool {
-        self.no_headers || self.sort_by.is_some()
-    }
-
     /// Sorts the things of a list; returns what prints it.
     pub(super) fn apply(&self, out: &Out, columns: &[Column], items: &mut [Spec]) -> Result<Out, Failure> {
         if let Some(by) = &self.sort_by {
@@ -96,12 +91,13 @@ impl Get {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
         let first = self.target.first().map(String::as_str).unwrap_or_default().to_lowercase();
         if let Some(ids) = auditlogs::targets(&self.target)? {
-            if self.watch || self.shape.is_used() {
-                let hint = "`get auditlogs --follow` prints new events as they come";
-                return Err(Failure::usage("--watch and --sort-by are for resources, not for audit events")
-                    .hint(hint));
+            if self.shape.sort_by.is_some() {
+                return Err(Failure::usage(
+                    "--sort-by is for resources: audit events are in the order of their time",
+                ));
             }
-            return self.audit.run(context, &ids).await;
+            let context = context.with_headers(!self.shape.no_headers);
+            return self.audit.following(self.watch).run(&context, &ids).await;
         }
         if self.audit.is_used() {
             return Err(Failure::usage(

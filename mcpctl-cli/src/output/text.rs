@@ -3,6 +3,7 @@
 use std::{borrow::Cow, fmt::Write as _};
 
 use mcpctl_core::resource::steers;
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 /// `text` as one line: control and direction-changing characters are shown as escapes.
 pub(crate) fn inline(text: &str) -> Cow<'_, str> {
@@ -52,13 +53,22 @@ pub(crate) fn escape_json(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// `text` with at most so many characters, and a mark where something is missing.
+/// `text` in at most so many columns of a terminal, and a mark where something is missing.
 pub(crate) fn clip(text: &mut String, most: usize) {
-    if let Some((end, _)) = text.char_indices().nth(most) {
-        text.truncate(end);
-        text.pop();
-        text.push('…');
+    if text.width() <= most {
+        return;
     }
+    let (mut end, mut room) = (0, most.saturating_sub(1));
+    for letter in text.chars() {
+        let width = letter.width().unwrap_or_default();
+        if width > room {
+            break;
+        }
+        room -= width;
+        end += letter.len_utf8();
+    }
+    text.truncate(end);
+    text.push('…');
 }
 
 #[cfg(test)]
@@ -75,6 +85,7 @@ mod tests {
             text
         };
         assert_eq!([clipped("äöü"), clipped("äöüx"), clipped("")], ["äöü", "äö…", ""]);
+        assert_eq!([clipped("日"), clipped("日本"), clipped("日本語")], ["日", "日…", "日…"]);
         assert_eq!(safe("a\tb\nc\u{7}"), "a\tb\nc\\u{7}");
         assert_eq!(harmless("a\u{1b}[2J\n\tb"), "a\u{fffd}[2J\n\tb");
         assert_eq!(escape_json("{\n  \"a\": \"\u{9b}\u{202e}\"\n}"), "{\n  \"a\": \"\\u009b\\u202e\"\n}");

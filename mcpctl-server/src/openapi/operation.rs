@@ -149,6 +149,25 @@ fn told(route: &Route) -> Told {
                 (200, answer(named("ApplyResults"))),
             )
         },
+        E::TestBackend => Told {
+            failures: vec![501],
+            ..told_of(
+                "test_secretbackend",
+                "Try a secret backend, with the credentials that it has",
+                "secretbackends",
+                (200, answer(named("Checked"))),
+            )
+        },
+        E::Migrate => Told {
+            body: Some(named("Migrate")),
+            failures: vec![501],
+            ..told_of(
+                "migrate_secrets",
+                "Move Secrets from one backend to another",
+                "secrets",
+                (200, answer(named("Migrated"))),
+            )
+        },
         E::List(kind) => of_list(kind),
         E::Create(kind) => Told {
             body: Some(of(kind, Use::New)),

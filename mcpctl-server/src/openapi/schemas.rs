@@ -216,6 +216,39 @@ fn apply() -> Value {
             },
             "required": ["resources"], "additionalProperties": false,
         },
+        "Checked": {
+            "type": "object",
+            "properties": {
+                "ok": {"type": "boolean", "description": "whether the backend can be used"},
+                "message": text("what it said, or what went wrong"),
+                "cause": text("what sort of failure it was"),
+            },
+            "required": ["ok", "message"], "additionalProperties": false,
+        },
+        "Migrate": {
+            "type": "object",
+            "properties": {
+                "from": text("the backend that holds the Secrets now"),
+                "to": text("the backend that is to hold them"),
+                "names": {"type": "array", "items": {"type": "string"}, "description": "only these Secrets"},
+                "keepSource": {"type": "boolean", "description": "leave the values where they were, too"},
+                "dryRun": {"type": "boolean", "description": "only find out what would happen"},
+            },
+            "required": ["from", "to"], "additionalProperties": false,
+        },
+        "Migrated": {
+            "type": "object",
+            "properties": {
+                "migrated": {"type": "array", "items": {"type": "string"}},
+                "skipped": {"type": "array", "items": {"type": "string"}},
+                "failed": {"type": "array", "items": {
+                    "type": "object",
+                    "properties": {"name": {"type": "string"}, "error": text("why it was not moved")},
+                    "required": ["name", "error"], "additionalProperties": false,
+                }},
+            },
+            "required": ["migrated", "skipped", "failed"], "additionalProperties": false,
+        },
         "ApplyResults": {
             "type": "object",
             "properties": {"results": {"type": "array", "items": {

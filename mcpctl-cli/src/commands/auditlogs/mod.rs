@@ -34,10 +34,10 @@ pub(super) struct AuditQuery {
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
     /// Only events before this time
-    #[arg(long, value_name = "TIME", conflicts_with = "follow")]
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["follow", "watch"])]
     until: Option<String>,
     /// At most this many events, newest first [default: 100]
-    #[arg(long, value_name = "N", conflicts_with = "follow")]
+    #[arg(long, value_name = "N", conflicts_with_all = ["follow", "watch"])]
     limit: Option<usize>,
     /// Print new events as they come, oldest first, until Ctrl-C; with --since, those since then before
     #[arg(long)]
@@ -70,6 +70,11 @@ impl AuditQuery {
     pub(super) fn is_used(&self) -> bool {
         let texts = [&self.kind, &self.llm, &self.user, &self.since, &self.until];
         self.follow || self.limit.is_some() || texts.iter().any(|text| text.is_some())
+    }
+
+    /// The same; with `watch`, which means the same here, new events are printed as they come.
+    pub(super) fn following(self, watch: bool) -> Self {
+        Self { follow: self.follow || watch, ..self }
     }
 
     /// Shows the events with these `ids`; without any, those that the query asks for.
