@@ -46,7 +46,10 @@ class AsyncResources:
 class AsyncCatalogue:
     """What a server and the embedded core have in common."""
 
+    groups: AsyncResources
     llms: AsyncResources
+    mcptokens: AsyncResources
+    projects: AsyncResources
     rbac: AsyncResources
     secretbackends: AsyncResources
     secrets: AsyncResources

@@ -70,7 +70,10 @@ class Resources:
 class Catalogue:
     """What a server and the embedded core have in common."""
 
+    groups: Resources
     llms: Resources
+    mcptokens: Resources
+    projects: Resources
     rbac: Resources
     secretbackends: Resources
     secrets: Resources
