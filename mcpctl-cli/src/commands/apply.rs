@@ -6,7 +6,7 @@ use clap::Args;
 use mcpctl_core::{
     Error, ErrorKind,
     client::{Client, Unreachable},
-    resource::{Kind, Spec},
+    resource::{Kind, Spec, text_of},
 };
 use serde_json::Value;
 
@@ -24,7 +24,7 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  mcpctl apply -f catalogue.yaml\n  mcpctl apply -f ./manifests -f extra.json --dry-run\n  \
-                        mcpctl apply -f ./manifests --set team --prune\n  \
+                        mcpctl apply -f ./manifests --atomic\n  mcpctl apply -f ./manifests --set team --prune\n  \
                         mcpctl get llms -o yaml | mcpctl --daemon-url https://other.example apply -f -"
 )]
 pub(crate) struct Apply {
@@ -34,6 +34,9 @@ pub(crate) struct Apply {
     /// Say what would change and change nothing
     #[arg(long)]
     dry_run: bool,
+    /// All or nothing, in one transaction: when one is refused, nothing changes
+    #[arg(long, conflicts_with_all = ["dry_run", "set"])]
+    atomic: bool,
     /// Remember what this makes as the set of this name, in ~/.mcpctl/sets, for --prune
     #[arg(long, value_name = "SET")]
     set: Option<String>,
@@ -54,6 +57,9 @@ impl Apply {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
         let documents = document::load(&self.files)?;
         let client = context.client()?;
+        if self.atomic {
+            return atomically(context, &client, documents).await;
+        }
         let mut set = self.set.as_deref().map(|name| Set::open(context, name)).transpose()?;
         if self.dry_run {
             dry_run(context, &client, &documents).await?;
@@ -72,6 +78,30 @@ impl Apply {
             _ => Ok(()),
         }
     }
+}
+
+/// Applies all of the documents, or none.
+async fn atomically(context: &Context, client: &Client, documents: Vec<Document>) -> Result<(), Failure> {
+    let resources = documents.into_iter().map(|document| {
+        let mut resource = document.body;
+        resource.insert("kind".to_owned(), document.kind.singular.into());
+        resource
+    });
+    let results = client.apply_atomically(resources.collect()).await?;
+    let text = |result: &Spec, field: &str| result.get(field).map(text_of).unwrap_or_default();
+    let failed = results.iter().filter(|result| text(result, "outcome") == "error").count();
+    for result in &results {
+        let (what, name) = (text(result, "kind"), text(result, "name"));
+        let (what, name) = (inline(&what), inline(&name));
+        match text(result, "outcome").as_str() {
+            "created" => context.out.line(format!("Created {what}: {name}"))?,
+            "updated" => context.out.line(format!("Updated {what}: {name}"))?,
+            "unchanged" => context.out.line(format!("Unchanged {what}: {name}"))?,
+            _ => note(format!("Error applying {what} '{name}': {}", safe(&text(result, "error")))),
+        }
+        show_token(context, result, false)?;
+    }
+    if failed == 0 { Ok(()) } else { Err(Failure::new("nothing was changed")) }
 }
 
 /// Applies all of the documents; says how many failed.
