@@ -272,12 +272,9 @@ impl Gateway {
         places: &Places,
     ) -> Result<Called> {
         let request = request?;
-        // A key that has passed its lifetime is resolved anew, which may make another entry.
-        let renewed = match llm.is_current() {
-            true => None,
-            false => Some(Box::pin(self.0.registry.renewed(llm)).await?),
-        };
-        let llm = renewed.as_ref().unwrap_or(llm);
+        // A key past its lifetime is resolved anew, which may make another entry.
+        let fresh = if llm.is_current() { None } else { Some(self.0.registry.renewed(llm).await?) };
+        let llm = fresh.as_ref().unwrap_or(llm);
         let destination = self.destination(llm)?;
         let codec = destination.codec(api)?;
         // The model to ask for: the Llm's own, unless the caller wants another and may have it.

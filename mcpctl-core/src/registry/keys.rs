@@ -219,7 +219,7 @@ impl Registry {
         let Some(entry) = llm.secret.as_ref().filter(|entry| !entry.is_current()) else {
             return Ok(llm.clone());
         };
-        match self.renew(entry, false).await.map_err(unresolved)? {
+        match Box::pin(self.renew(entry, false)).await.map_err(unresolved)? {
             Renewal::Kept => Ok(llm.clone()),
             Renewal::Replaced(_) => {
                 let snapshot = self.snapshot();
