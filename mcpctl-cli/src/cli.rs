@@ -31,7 +31,7 @@ pub(crate) struct Global {
     /// The server to talk to; MCPCTL_URL sets it too
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) daemon_url: Option<String>,
-    /// Act for another user, which needs the operation impersonate; see `config impersonate`
+    /// Act for another user, if you may; see `config impersonate`
     #[arg(long = "as", global = true, value_name = "EMAIL")]
     pub(crate) acting_for: Option<String>,
     /// How to print results: table, wide, json, yaml, name or jsonpath=TEMPLATE

@@ -244,6 +244,7 @@ impl Gateway {
         places: &Places,
     ) -> Result<Called> {
         let request = request?;
+        // A key past its lifetime is resolved anew, which may make another entry.
         let renewed = self.0.registry.renewed_if_old(caller.llm).await?;
         let llm = renewed.as_ref().unwrap_or(caller.llm);
         let destination = self.destination(llm)?;
