@@ -68,7 +68,7 @@ pub struct LlmEntry {
 }
 
 impl LlmEntry {
-    /// Whether its key, if it has one, may still be used; else see [`Registry::renewed`](super::Registry::renewed).
+    /// Whether its key, if it has one, may still be used.
     pub fn is_current(&self) -> bool {
         self.secret.as_ref().is_none_or(|entry| entry.is_current())
     }
