@@ -27,6 +27,7 @@ pub struct OpenBao {
     binary: PathBuf,
     folder: PathBuf,
     address: SocketAddr,
+    scheme: &'static str,
     /// Its root token.
     pub root: String,
     /// What opens its storage; `None` when it keeps everything in memory.
@@ -48,6 +49,31 @@ impl OpenBao {
         bao.launch(&["server", "-dev", "-dev-no-store-token"]);
         bao.answers(|health| health["sealed"] == false).await;
         Some(bao)
+    }
+
+    /// Starts a server like [`start`](Self::start) that speaks TLS, with a certificate of an authority of its own: the
+    /// second is that authority's, in PEM.
+    ///
+    /// # Panics
+    ///
+    /// As for [`start`](Self::start).
+    pub async fn start_with_tls() -> Option<(Self, String)> {
+        let mut bao = Self::new()?;
+        bao.scheme = "https";
+        let folder = bao.folder.to_string_lossy().into_owned();
+        bao.launch(&["server", "-dev", "-dev-no-store-token", "-dev-tls", "-dev-tls-cert-dir", &folder]);
+        let authority = async || {
+            let named = fs::read_dir(&bao.folder).unwrap().map(|entry| entry.unwrap().path());
+            let file = named.into_iter().find(|path| path.to_string_lossy().ends_with("-ca.pem"))?;
+            let pem = fs::read_to_string(file).ok()?;
+            reqwest::Certificate::from_pem(pem.as_bytes()).ok().map(|trusted| (pem, trusted))
+        };
+        let found =
+            eventually_within(Duration::from_secs(20), "the authority's certificate", authority).await;
+        let (pem, trusted) = found;
+        bao.client = Client::builder().no_proxy().tls_certs_only([trusted]).build().unwrap();
+        bao.answers(|health| health["sealed"] == false).await;
+        Some((bao, pem))
     }
 
     /// Starts a server that keeps its data in files, so that it can be sealed, stopped and started again.
@@ -100,6 +126,7 @@ impl OpenBao {
             binary,
             folder,
             address: free_address(),
+            scheme: "http",
             root: unique("bao-root"),
             unseal_key: None,
             caretaker: Mutex::default(),
@@ -109,7 +136,7 @@ impl OpenBao {
 
     /// Its URL.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", self.scheme, self.address)
     }
 
     /// Stops it without warning.

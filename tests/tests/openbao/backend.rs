@@ -107,6 +107,23 @@ async fn a_second_mount_and_no_prefix() {
 }
 
 #[tokio::test]
+async fn tls_with_an_authority_of_its_own() {
+    let Some((bao, authority)) = OpenBao::start_with_tls().await else { return };
+    let server = Server::start().await;
+    let admin = server.login_admin().await;
+    bao.backend(&admin, "bao", "p", &bao.root).await;
+    let test = async || admin.post("/api/v1/secretbackends/bao/test", &json!({})).await.expect(200);
+    let refused = test().await;
+    assert_eq!((&refused["ok"], &refused["cause"]), (&json!(false), &json!("unreachable")), "{refused}");
+    let trusted = json!({"config": {"caCert": authority}});
+    admin.patch("/api/v1/secretbackends/bao", &trusted).await.expect(200);
+    assert_eq!(test().await["ok"], true);
+    let data = json!({"k": unique("value")});
+    secret_in(&server, &admin, "bao", "s", &data).await;
+    assert_eq!((bao.read("secret", "p/s").await, values(&admin, "s").await), (Some(data.clone()), data));
+}
+
+#[tokio::test]
 async fn calls_use_keys_from_openbao() {
     let Some((server, admin, _, _)) = with_bao().await else { return };
     let provider = Provider::start().await;
