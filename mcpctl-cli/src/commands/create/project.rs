@@ -12,7 +12,7 @@ use crate::{
 /// Create a project: a team's settings
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
-            mcpctl create project docs -d \"for the writers\" --llm gpt --llm-model gpt-4o-mini\n  \
+            mcpctl create project docs --llm gpt --llm-model gpt-4o-mini\n  \
             mcpctl create project quiet --llm none\n  \
             mcpctl create project docs --server files --server search --force")]
 pub(crate) struct CreateProject {
