@@ -83,7 +83,7 @@ async fn twenty_five_tasks_of_a_kubectl_user() {
         ("auth can-i delete llms gpt", 0, &["yes"]),
         ("auth who-can run llms gpt", 0, &[ADMIN]),
         ("get llm gtp", 1, &["no llm named `gtp`", "did you mean `gpt`?"]),
-        ("gte llms", 2, &["get"]),
+        ("descirbe llm gpt", 2, &["'describe'"]),
         (
             &format!("delete -f {file}"),
             0,
