@@ -11,7 +11,7 @@ use super::{Registry, copies::copies, draft::Draft, hooks::typed_reference, quer
 use crate::{
     auth::Principal,
     error::{Error, ErrorKind, Result},
-    rbac::Action,
+    rbac::{Action, Permission},
     resource::{Id, Object, Spec, kinds, openbao_config, references},
     secret::{Checked, SecretBackend},
     store::Condition,
@@ -31,6 +31,9 @@ pub(super) fn no_key(secret: &str, key: &str) -> Error {
 
 /// Settings that say nothing of where values and credentials go.
 const HARMLESS: [&str; 2] = ["cacheSeconds", "timeoutMs"];
+
+/// Settings that say who is on the other side.
+const DESTINATION: [&str; 2] = ["url", "caCert"];
 
 /// Settings that say where values are: with others, those that are there would not be found.
 const PLACE: [&str; 3] = ["namespace", "mount", "pathPrefix"];
@@ -107,6 +110,7 @@ impl Registry {
     pub(super) async fn guard_backend(&self, who: &Principal, draft: &mut Draft<'_>) -> Result<()> {
         let Some(next) = openbao_config(&draft.next.spec) else { return Ok(()) };
         let before = draft.stored.and_then(|stored| openbao_config(&stored.spec));
+        let unchanged = self.guard_values(who, draft, before, next).await?;
         let matters = |config: &Spec| {
             let mut config = config.clone();
             config.retain(|key, _| !HARMLESS.contains(&key.as_str()));
@@ -115,6 +119,7 @@ impl Registry {
         if before.map(matters).as_ref() == Some(&matters(next)) {
             return Ok(());
         }
+        draft.txn.conditions.extend(unchanged);
         // A certificate or a URL that cannot be used is said now.
         #[cfg(feature = "openbao")]
         self.new_driver(&draft.next, next).map(drop)?;
@@ -138,6 +143,34 @@ impl Registry {
         Ok(())
     }
 
+    /// Whoever decides where values are sent must be allowed to read them: those that the backend holds, when it is
+    /// looked for elsewhere, and those of every Secret to come, when it is to be the default. Gives the condition under
+    /// which it holds no others.
+    async fn guard_values(
+        &self,
+        who: &Principal,
+        draft: &Draft<'_>,
+        before: Option<&Spec>,
+        next: &Spec,
+    ) -> Result<Option<Condition>> {
+        let moves =
+            before.is_none_or(|before| DESTINATION.iter().any(|key| before.get(*key) != next.get(*key)));
+        let is_default = |spec: &Spec| spec.get("isDefault") == Some(&Value::Bool(true));
+        let was_default = draft.stored.is_some_and(|stored| is_default(&stored.spec));
+        if is_default(&draft.next.spec) && (moves || !was_default) {
+            self.require(who, &Permission::Kind(Action::Edit, kinds::SECRETS)).await?;
+        }
+        if !moves || draft.stored.is_none() {
+            return Ok(None);
+        }
+        let snapshot = self.snapshot();
+        for secret in snapshot.shelf(kinds::SECRETS).after(None).filter(|secret| is_held(secret, &draft.next))
+        {
+            self.require_reading(who, secret.id.as_str(), &secret.name).await?;
+        }
+        Ok(Some(Condition::KindUnchanged { kind: kinds::SECRETS, since: snapshot.revision() }))
+    }
+
     /// Refuses unless `who` may read the Secret of this id, which the caller knows by its name.
     pub(super) async fn require_reading(&self, who: &Principal, id: &str, name: &str) -> Result<()> {
         self.require_on(who, Action::Edit, kinds::SECRETS, id).await.map_err(|refused| match refused.kind() {
@@ -155,11 +188,9 @@ impl Registry {
     /// Refuses to leave behind the values that a backend holds; `Ok` is the condition that it holds none.
     fn refuse_if_in_use(&self, backend: &Object) -> Result<Condition> {
         let snapshot = self.snapshot();
-        let held = |secret: &&Arc<Object>| {
-            typed_reference(&secret.spec, "backend").as_ref() == Some(&backend.id)
-                || copies(secret).any(|copy| copy == backend.id.as_str())
-        };
-        if let Some(first) = snapshot.shelf(kinds::SECRETS).after(None).find(held) {
+        if let Some(first) =
+            snapshot.shelf(kinds::SECRETS).after(None).find(|secret| is_held(secret, backend))
+        {
             return Err(Error::conflict(format!(
                 "secretbackend `{}` holds secrets, such as `{}`, that would not be found with another {}: \
                  migrate them to another backend first",
@@ -211,6 +242,12 @@ impl Registry {
         }
         needed
     }
+}
+
+/// Whether a backend holds a Secret's values, or a copy of them.
+fn is_held(secret: &Object, backend: &Object) -> bool {
+    typed_reference(&secret.spec, "backend").as_ref() == Some(&backend.id)
+        || copies(secret).any(|copy| copy == backend.id.as_str())
 }
 
 /// A setting as text; the default where it is not set.

@@ -172,7 +172,7 @@ async fn a_role_logs_in_and_again_when_its_token_is_revoked() {
 
 #[tokio::test]
 async fn whoever_decides_where_a_token_is_sent_must_be_allowed_to_read_it() {
-    let Some((_server, admin, bao, _)) = with_bao().await else { return };
+    let Some((server, admin, bao, _)) = with_bao().await else { return };
     let editor = admin.create_user_with(&json!([{"role": "edit", "resource": "secretbackends"}])).await;
     let evil = Provider::start().await;
     admin.create_secret("mine", &json!({"token": unique("mine")})).await;
@@ -193,6 +193,26 @@ async fn whoever_decides_where_a_token_is_sent_must_be_allowed_to_read_it() {
     let refused = editor.post("/api/v1/secretbackends", &body).await.error(403);
     assert!(refused.contains("edit:secrets:bao-token"), "{refused}");
     editor.patch(path, &json!({"description": "d", "config": {"timeoutMs": 2000}})).await.expect(200);
+
+    // The token is not all: what the backend holds would be sent there with its next change, and the values of every
+    // new Secret, were it the default.
+    secret_in(&server, &admin, "bao", "held", &json!({"value": unique("held")})).await;
+    let bindings = json!([{"role": "edit", "resource": "secretbackends"},
+                          {"role": "edit", "resource": "secrets", "name": "bao-token"}]);
+    let reader = admin.create_user_with(&bindings).await;
+    let refused = reader.patch(path, &json!({"config": {"url": evil.url()}})).await.error(403);
+    assert!(refused.contains("edit:secrets:held"), "{refused}");
+    for (method, path, body) in [
+        ("PATCH", path, json!({"isDefault": true})),
+        (
+            "POST",
+            "/api/v1/secretbackends",
+            json!({"name": "evil", "type": "openbao", "config": config, "isDefault": true}),
+        ),
+    ] {
+        let refused = reader.send(reader.request(method, path).json(&body)).await.error(403);
+        assert!(refused.contains("missing permission `edit:secrets`"), "{refused}");
+    }
     assert_eq!(evil.received().len(), 0);
     assert_eq!(admin.get(path).await.expect(200)["config"]["url"], bao.url());
 }
