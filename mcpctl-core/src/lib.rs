@@ -6,6 +6,8 @@ pub mod auth;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod error;
+#[cfg(feature = "client")]
+pub mod failover;
 pub mod gateway;
 mod meter;
 mod net;

@@ -32,7 +32,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
         ],
     ),
     ("client", &["error", "rbac", "resource", "wire"]),
-    ("failover", &["client", "error", "wire"]),
+    ("failover", &["adapter", "client", "error", "lease", "resource", "secret", "wire"]),
     ("conformance", &["error", "random", "rbac", "resource", "store"]),
 ];
 
