@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use mcpctl_core::resource::{Kind, Spec};
+use mcpctl_core::resource::{Kind, Spec, apply_sequence};
 use serde_json::Value;
 
 use crate::{failure::Failure, kinds::unknown_kind, prompt, yaml};
@@ -37,8 +37,11 @@ pub(crate) fn load(paths: &[String]) -> Result<Vec<Document>, Failure> {
     if documents.is_empty() {
         return Err(Failure::new(format!("no resources in {}", paths.join(", "))));
     }
-    documents.sort_by_key(|document| document.kind.apply_order);
-    Ok(documents)
+    let specs: Vec<(Kind, &Spec)> =
+        documents.iter().map(|document| (document.kind, &document.body)).collect();
+    let sequence = apply_sequence(&specs);
+    let mut documents: Vec<Option<Document>> = documents.into_iter().map(Some).collect();
+    Ok(sequence.into_iter().filter_map(|place| documents.get_mut(place)?.take()).collect())
 }
 
 fn files(path: &Path) -> Result<Vec<std::path::PathBuf>, Failure> {

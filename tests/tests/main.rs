@@ -14,6 +14,7 @@ mod cluster;
 mod completion;
 mod connections;
 mod crash;
+mod declarative;
 mod evaluator;
 mod faults;
 mod gemini;

@@ -19,7 +19,7 @@ use tests::{
 use crate::journey::{mcpctl, succeed, text};
 
 /// A server, and a home that is logged in to it.
-async fn logged_in() -> Server {
+pub(crate) async fn logged_in() -> Server {
     let server = Server::start().await;
     succeed(&server, &["login", "--email", ADMIN, "--password-stdin"], server.admin_password());
     server

@@ -151,8 +151,14 @@ fn is_hopeless(error: &Error) -> bool {
 
 async fn apply(client: &Client, document: &Document) -> Result<Outcome, Error> {
     let Document { kind, name, body } = document;
-    let Some(stored) = find(client, *kind, name).await? else {
-        return Ok(Outcome::Created(client.create(*kind, body.clone()).await?));
+    let stored = match find(client, *kind, name).await? {
+        Some(stored) => stored,
+        None => match client.create(*kind, body.clone()).await {
+            Ok(made) => return Ok(Outcome::Created(made)),
+            // Somebody was quicker, or an apply that was interrupted got further than it looked.
+            Err(error) if error.is_conflict() => find(client, *kind, name).await?.ok_or(error)?,
+            Err(error) => return Err(error),
+        },
     };
     let now = client.put(*kind, name, body.clone(), None).await?;
     let version = |resource: &Spec| resource.get("version").and_then(Value::as_i64);

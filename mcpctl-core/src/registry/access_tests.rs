@@ -311,3 +311,27 @@ async fn the_role_admin_of_old_is_rewritten_when_a_registry_opens() {
     super::Registry::builder(world.store.clone()).open().await.unwrap();
     assert_eq!(world.store.find(kinds::RBAC, "a-b-example").await.unwrap().unwrap().version, 3);
 }
+
+#[tokio::test]
+async fn the_last_way_to_manage_access_stays_until_there_is_another() {
+    let world = world().await;
+    let everything = json!([{"role": "edit", "resource": "*"}, {"role": "run", "resource": "*"}]);
+    let first = world.user("r@b.example", everything.clone()).await;
+    let kept = |refused: Result<()>| {
+        let refused = refused.unwrap_err();
+        assert!(refused.is_conflict() && refused.message().contains("another user"), "{refused}");
+    };
+    kept(world.registry.delete(&first, kinds::RBAC, "r-b-example", None).await);
+    kept(world.registry.delete(&first, kinds::USERS, "r@b.example", None).await);
+    for change in [json!({"roleBindings": []}), json!({"subjects": []})] {
+        kept(world.patch(&first, kinds::RBAC, "r-b-example", change).await.map(drop));
+    }
+    // A second one, by way of a group: now the first may go, and the second is the last.
+    world.user("a@b.example", json!([])).await;
+    world.group("admins", json!(["a@b.example"]), everything).await;
+    world.registry.delete(&first, kinds::RBAC, "r-b-example", None).await.unwrap();
+    let second = world.again("a@b.example").await;
+    kept(world.registry.delete(&second, kinds::GROUPS, "admins", None).await);
+    kept(world.patch(&second, kinds::GROUPS, "admins", json!({"members": []})).await.map(drop));
+    kept(world.registry.delete(&second, kinds::USERS, "a@b.example", None).await);
+}

@@ -9,7 +9,7 @@ use crate::{
     auth::Principal,
     error::{Error, ErrorKind, Result},
     rbac::{Action, Permission},
-    resource::{Kind, Object, SecretBackendSpec, Spec, kinds},
+    resource::{Kind, Object, SecretBackendSpec, Spec, apply_sequence, kinds},
     secret::SecretValue,
 };
 
@@ -105,10 +105,10 @@ impl Registry {
     }
 
     async fn apply_each(&self, who: &Principal, wanted: &[Wanted], rehearsing: bool) -> Result<Vec<Applied>> {
-        let mut in_order: Vec<(usize, &Wanted)> = wanted.iter().enumerate().collect();
-        in_order.sort_by_key(|(_, one)| one.kind.apply_order);
-        let mut applied = Vec::with_capacity(in_order.len());
-        for (place, one) in in_order {
+        let specs: Vec<(Kind, &Spec)> = wanted.iter().map(|one| (one.kind, &one.body)).collect();
+        let mut applied = Vec::with_capacity(wanted.len());
+        for place in apply_sequence(&specs) {
+            let Some(one) = wanted.get(place) else { continue };
             let name = one.body.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
             let outcome = self.apply_one(who, one, &name, rehearsing).await;
             if rehearsing
@@ -134,8 +134,16 @@ impl Registry {
         if rehearsing && *kind == kinds::SECRETS {
             self.check_values_stay_here(stored.as_ref(), body).await?;
         }
-        let Some(stored) = stored else {
-            return Ok(Done::Created(self.create(who, *kind, body.clone()).await?.token));
+        let stored = match stored {
+            Some(stored) => stored,
+            None => match self.create(who, *kind, body.clone()).await {
+                Ok(made) => return Ok(Done::Created(made.token)),
+                // Somebody was quicker.
+                Err(error) if error.is_conflict() => {
+                    self.inner.store.find(*kind, name).await?.ok_or(error)?
+                }
+                Err(error) => return Err(error),
+            },
         };
         // By name, as the caller gave it; from here on the id is what counts.
         self.require(who, &permission_on(Action::Edit, &stored)).await?;

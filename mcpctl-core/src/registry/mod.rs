@@ -14,6 +14,7 @@ mod hooks;
 mod keys;
 mod legacy;
 mod limited;
+mod lockout;
 mod login;
 mod migrate;
 mod open;

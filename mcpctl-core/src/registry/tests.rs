@@ -1,6 +1,6 @@
 //! The registry over a store in memory.
 
-use std::sync::Arc;
+use std::{future::poll_fn, pin::Pin, sync::Arc, task::Poll, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -239,6 +239,37 @@ async fn two_hundred_creates_of_one_name_make_one() {
         }
     }
     assert_eq!(made, 1);
+}
+
+#[tokio::test]
+async fn a_change_is_made_and_shown_also_when_whoever_asked_has_gone() {
+    let world = world().await;
+    let llm = body(json!({"name": "a", "type": "openai", "model": "m"}));
+    let shown = async |there: bool| {
+        let as_it_should = async {
+            while world.registry.snapshot().llm("a").is_some() != there {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), as_it_should).await.expect("it is not shown");
+    };
+    let mut asked = Box::pin(world.registry.create(&world.root, kinds::LLMS, llm));
+    begin_only(asked.as_mut()).await;
+    drop(asked);
+    shown(true).await;
+    let mut asked = Box::pin(world.registry.delete(&world.root, kinds::LLMS, "a", None));
+    begin_only(asked.as_mut()).await;
+    drop(asked);
+    shown(false).await;
+}
+
+/// Lets work go as far as it can without waiting, and no further.
+async fn begin_only(mut work: Pin<&mut impl Future>) {
+    poll_fn(|context| {
+        assert!(work.as_mut().poll(context).is_pending(), "it never waits");
+        Poll::Ready(())
+    })
+    .await;
 }
 
 #[tokio::test]

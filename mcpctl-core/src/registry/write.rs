@@ -3,6 +3,7 @@
 use std::{ops::Deref, time::Duration};
 
 use tokio::{task::spawn_blocking, time::timeout};
+use tracing::Instrument as _;
 
 use super::{Registry, access::permission_on, draft::change_event, query::missing, references};
 use crate::{
@@ -60,6 +61,11 @@ impl Registry {
     ///
     /// Forbidden; invalid, with every fault; conflict, when the name is taken.
     pub async fn create(&self, who: &Principal, kind: Kind, body: Spec) -> Result<Created> {
+        let (registry, who) = (self.clone(), who.clone());
+        to_its_end(async move { registry.create_now(&who, kind, body).await }).await
+    }
+
+    async fn create_now(&self, who: &Principal, kind: Kind, body: Spec) -> Result<Created> {
         self.require(who, &Permission::Kind(Action::Create, kind)).await?;
         for _ in 0..ATTEMPTS {
             let (name, reading) = kind.read_new(body.clone())?;
@@ -94,7 +100,7 @@ impl Registry {
         body: Spec,
         if_match: Option<i64>,
     ) -> Result<Object> {
-        self.update(who, kind, id_or_name, body, if_match, Mode::Put).await
+        self.update(who, kind, id_or_name, (body, if_match), Mode::Put).await
     }
 
     /// Applies a JSON merge patch (RFC 7396).
@@ -110,7 +116,7 @@ impl Registry {
         body: Spec,
         if_match: Option<i64>,
     ) -> Result<Object> {
-        self.update(who, kind, id_or_name, body, if_match, Mode::Patch).await
+        self.update(who, kind, id_or_name, (body, if_match), Mode::Patch).await
     }
 
     async fn update(
@@ -118,8 +124,19 @@ impl Registry {
         who: &Principal,
         kind: Kind,
         id_or_name: &str,
-        body: Spec,
-        if_match: Option<i64>,
+        change: (Spec, Option<i64>),
+        mode: Mode,
+    ) -> Result<Object> {
+        let (registry, who, name) = (self.clone(), who.clone(), id_or_name.to_owned());
+        to_its_end(async move { registry.update_now(&who, kind, &name, change, mode).await }).await
+    }
+
+    async fn update_now(
+        &self,
+        who: &Principal,
+        kind: Kind,
+        id_or_name: &str,
+        (body, if_match): (Spec, Option<i64>),
         mode: Mode,
     ) -> Result<Object> {
         self.require_on(who, Action::Edit, kind, id_or_name).await?;
@@ -136,7 +153,8 @@ impl Registry {
                 return Ok(stored);
             }
             let undo = draft.undo.take();
-            let (txn, changed) = draft.into_txn(who);
+            let (mut txn, changed) = draft.into_txn(who);
+            self.guard_lockout(&mut txn).await?;
             if self.commit(txn).await?.is_none() {
                 return Ok(changed);
             }
@@ -154,6 +172,17 @@ impl Registry {
     ///
     /// Forbidden; not found; conflict, when it must stay or its version is not `if_match`.
     pub async fn delete(
+        &self,
+        who: &Principal,
+        kind: Kind,
+        id_or_name: &str,
+        if_match: Option<i64>,
+    ) -> Result<()> {
+        let (registry, who, name) = (self.clone(), who.clone(), id_or_name.to_owned());
+        to_its_end(async move { registry.delete_now(&who, kind, &name, if_match).await }).await
+    }
+
+    async fn delete_now(
         &self,
         who: &Principal,
         kind: Kind,
@@ -183,6 +212,7 @@ impl Registry {
             }
             txn.writes.push(Write::Delete { kind, id: gone.id.clone() });
             txn.events.push(change_event(who.actor(), "delete", &gone, Vec::new()));
+            self.guard_lockout(&mut txn).await?;
             if self.commit(txn).await?.is_none() {
                 return self.after_delete(&gone).await;
             }
@@ -213,6 +243,11 @@ impl Registry {
 
     /// Commits, and shows the change in the snapshot. `Some` is the condition that did not hold.
     pub(super) async fn commit(&self, txn: Txn) -> Result<Option<Condition>> {
+        let registry = self.clone();
+        to_its_end(async move { registry.commit_now(txn).await }).await
+    }
+
+    async fn commit_now(&self, txn: Txn) -> Result<Option<Condition>> {
         match self.inner.store.commit(txn).await? {
             Outcome::Refused(condition) => {
                 // What was decided on is out of date: the next attempt sees how it is now.
@@ -230,6 +265,12 @@ impl Registry {
             }
         }
     }
+}
+
+/// Does work to its end, even if whoever asked for it goes away meanwhile: else what was committed might not be shown,
+/// and a token that was revoked would go on working; or a value might be left where nothing refers to it.
+async fn to_its_end<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    tokio::spawn(work.in_current_span()).await.map_err(Error::internal)?
 }
 
 fn check_version(stored: &Object, expected: [Option<i64>; 2]) -> Result<()> {
