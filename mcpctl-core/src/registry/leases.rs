@@ -189,3 +189,7 @@ pub(super) async fn signing_key(store: &dyn Storage, keyring: &Keyring) -> Resul
         }
     }
 }
+
+#[cfg(test)]
+#[path = "leases_tests.rs"]
+mod tests;
