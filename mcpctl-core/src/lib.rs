@@ -9,6 +9,7 @@ pub mod error;
 #[cfg(feature = "client")]
 pub mod failover;
 pub mod gateway;
+pub mod lease;
 mod meter;
 mod net;
 mod random;

@@ -13,6 +13,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("random", &[]),
     ("meter", &[]),
+    ("lease", &["error"]),
     // The words of access control are part of what an RBAC definition is made of, and these two are equally pure.
     ("resource", &["error", "random", "rbac"]),
     ("rbac", &["error", "resource"]),
@@ -20,15 +21,18 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("net", &["resource"]),
     ("secret", &["error", "net", "random", "resource", "store"]),
     ("auth", &["error", "random", "rbac", "resource", "secret", "store"]),
-    ("registry", &["audit", "auth", "error", "meter", "random", "rbac", "resource", "secret", "store"]),
+    (
+        "registry",
+        &["audit", "auth", "error", "lease", "meter", "random", "rbac", "resource", "secret", "store"],
+    ),
     ("wire", &["error"]),
     ("adapter", &["error", "resource", "wire"]),
     ("audit", &["error", "meter", "resource", "store"]),
     (
         "gateway",
         &[
-            "adapter", "audit", "auth", "error", "meter", "net", "random", "rbac", "registry", "resource",
-            "secret", "wire",
+            "adapter", "audit", "auth", "error", "lease", "meter", "net", "random", "rbac", "registry",
+            "resource", "secret", "wire",
         ],
     ),
     ("client", &["error", "rbac", "resource", "wire"]),
@@ -37,12 +41,13 @@ const MAY_NAME: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that do no I/O, and so have no reason to be async.
-const PURE: &[&str] = &["error", "resource", "rbac", "wire", "adapter"];
+const PURE: &[&str] = &["error", "resource", "rbac", "wire", "adapter", "lease"];
 
 /// Who alone may name a crate, by the beginning of the path inside core.
 const ONLY: &[(&[&str], &[&str])] = &[
     (&["diesel", "diesel_async", "diesel_migrations", "libsqlite3_sys"], &["store/sql"]),
     (&["reqwest", "hyper_util", "hyper_rustls"], &["gateway/transport", "secret/openbao", "client"]),
+    (&["ring"], &["lease"]),
     // Its types of bodies travel through the gateway.
     (&["hyper"], &["gateway", "secret/openbao", "client"]),
 ];
