@@ -31,13 +31,14 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "secret", "wire",
         ],
     ),
+    ("backup", &["error", "random", "resource"]),
     ("client", &["error", "rbac", "resource", "wire"]),
     ("failover", &["adapter", "client", "error", "lease", "resource", "secret", "wire"]),
     ("conformance", &["error", "random", "rbac", "resource", "store"]),
 ];
 
 /// Modules that do no I/O, and so have no reason to be async.
-const PURE: &[&str] = &["error", "resource", "rbac", "wire", "adapter"];
+const PURE: &[&str] = &["error", "resource", "rbac", "wire", "adapter", "backup"];
 
 /// Who alone may name a crate, by the beginning of the path inside core.
 const ONLY: &[(&[&str], &[&str])] = &[
