@@ -168,6 +168,21 @@ fn told(route: &Route) -> Told {
                 (200, answer(named("Migrated"))),
             )
         },
+        E::Backup => Told {
+            body: Some(named("BackupOrder")),
+            failures: vec![409, 501, 502, 504],
+            ..told_of("backup", "Read everything, for a backup", "backup", (200, answer(named("Backup"))))
+        },
+        E::Restore => Told {
+            body: Some(named("RestoreOrder")),
+            failures: vec![409],
+            ..told_of(
+                "restore",
+                "Write a backup back, all or nothing",
+                "backup",
+                (200, answer(named("RestoreResults"))),
+            )
+        },
         E::List(kind) => of_list(kind),
         E::Create(kind) => Told {
             body: Some(of(kind, Use::New)),
