@@ -1,9 +1,7 @@
 //! `mcpctl backup create`
 
 use std::{
-    fs::Permissions,
-    io::{self, IsTerminal as _, Write},
-    os::unix::fs::PermissionsExt as _,
+    io::{self, IsTerminal as _},
     path::{Path, PathBuf},
 };
 
@@ -122,10 +120,8 @@ fn beside(path: &Path) -> Result<NamedTempFile, Failure> {
         Some(folder) if folder != Path::new("") => folder.to_owned(),
         _ => PathBuf::from("."),
     };
-    let made = tempfile::Builder::new().permissions(Permissions::from_mode(0o600)).tempfile_in(&folder);
-    let mut made = made.map_err(|error| Failure::new(format!("writing to {}: {error}", folder.display())))?;
-    made.flush()?;
-    Ok(made)
+    NamedTempFile::new_in(&folder)
+        .map_err(|error| Failure::new(format!("writing to {}: {error}", folder.display())))
 }
 
 fn there_already(file: &str) -> Failure {

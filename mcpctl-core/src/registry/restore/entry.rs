@@ -38,12 +38,16 @@ pub(super) struct Entry {
 ///
 /// Invalid, with every fault.
 pub(super) fn read(resources: Vec<Spec>) -> Result<Vec<Entry>> {
-    let (mut faults, mut entries, mut seen) = (Faults::default(), Vec::new(), HashSet::new());
+    let (mut faults, mut entries) = (Faults::default(), Vec::new());
+    let (mut names, mut ids) = (HashSet::new(), HashSet::new());
     for (index, resource) in resources.into_iter().enumerate() {
         let path = format!("resources[{index}]");
         let Some(entry) = read_one(&path, resource, &mut faults) else { continue };
-        if !seen.insert((entry.kind, entry.name.clone())) {
+        if !names.insert((entry.kind, entry.name.clone())) {
             faults.add(&format!("{path}.name"), format!("`{}` occurs twice", entry.name));
+        }
+        if !ids.insert(entry.id.clone()) {
+            faults.add(&format!("{path}.id"), "occurs twice");
         }
         entries.push(entry);
     }

@@ -15,7 +15,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     resource::{Kind, McpTokenSpec, Object, Spec, UserSpec, kinds},
     secret::BackendFault,
-    store::Write,
+    store::{Outcome, Write},
 };
 
 /// What was done, and what to know about it.
@@ -206,9 +206,10 @@ impl Registry {
     async fn stage(&self, who: &Principal, mut draft: Draft<'_>, run: &mut Run) -> Result<()> {
         run.undos.extend(draft.undo.take());
         let (txn, _) = draft.into_txn(who);
-        match self.commit(txn).await? {
-            None => Ok(()),
-            Some(_) => Err(Error::conflict("it changed meanwhile: try again")),
+        // Unlike a commit that is meant, it need not wait until Llms have their keys.
+        match self.inner.store.commit(txn).await? {
+            Outcome::Committed(_) => self.refresh().await,
+            Outcome::Refused(_) => Err(Error::conflict("it changed meanwhile: try again")),
         }
     }
 }
