@@ -60,6 +60,8 @@ enum Command {
     Migrate(commands::migrate::Migrate),
     #[command(subcommand)]
     Backup(commands::backup::Backup),
+    /// The same as `backup restore`
+    #[command(hide = true)]
     Restore(commands::backup::Restore),
     Test(commands::test::Test),
     Chat(commands::chat::Chat),
