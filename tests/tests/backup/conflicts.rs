@@ -168,7 +168,7 @@ async fn one_that_is_refused_stops_all() {
 
 #[tokio::test]
 async fn a_server_that_is_killed_meanwhile_has_all_of_it_or_nothing() {
-    let (old, admin) = logged_in().await;
+    let (_old, admin) = logged_in().await;
     let llm = |number| json!({"kind": "llm", "name": format!("l{number}"), "type": "openai", "model": "m"});
     let resources: Vec<Value> = (0..150).map(llm).collect();
     admin.post("/api/v1/apply", &json!({"resources": resources, "atomic": true})).await.expect(200);
