@@ -9,6 +9,7 @@ mod audit_reading;
 mod audit_tokens;
 mod audit_trail;
 mod auth;
+mod backup;
 mod chaos;
 mod cluster;
 mod completion;

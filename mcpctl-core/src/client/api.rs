@@ -244,6 +244,34 @@ impl Client {
         }
     }
 
+    /// Everything that the server keeps: `{manifest, resources}`. It takes the operation `backup` and, `with_values`, the
+    /// permission to edit every Secret.
+    ///
+    /// # Errors
+    ///
+    /// Those of every call, and what secret backends say.
+    pub async fn backup(&self, with_values: bool) -> Result<Spec> {
+        let order = json!({"withValues": with_values});
+        let answer =
+            self.json(Method::POST, &["api", "v1", "backup"], &[], Some(&order), Patience::Endless).await?;
+        self.object(answer)
+    }
+
+    /// Writes everything back, all or nothing: `{resources, onConflict?, dryRun?}`. What became of each, in order:
+    /// `{kind, name, outcome, error?, note?}`. It takes the operation `restore` and every other permission.
+    ///
+    /// # Errors
+    ///
+    /// Those of every call. That one is refused is no error: it is in the answer, and then nothing was changed.
+    pub async fn restore(&self, order: &Value) -> Result<Vec<Spec>> {
+        let path = ["api", "v1", "restore"];
+        let answer = self.json(Method::POST, &path, &[], Some(order), Patience::Endless).await?;
+        match self.object(answer)?.remove("results") {
+            Some(Value::Array(results)) => results.into_iter().map(|one| self.object(one)).collect(),
+            _ => Err(self.not_ours("its answer to `restore` has no results")),
+        }
+    }
+
     /// Deletes a resource.
     ///
     /// # Errors
