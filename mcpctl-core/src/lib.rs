@@ -11,6 +11,7 @@ pub mod failover;
 pub mod gateway;
 mod meter;
 mod net;
+mod process;
 mod random;
 pub mod rbac;
 pub mod registry;
