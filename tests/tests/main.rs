@@ -22,6 +22,7 @@ mod input;
 mod journey;
 mod lifecycle;
 mod logins;
+mod managed;
 mod metrics;
 mod openbao;
 mod overload;

@@ -262,6 +262,10 @@ impl Shared {
         match state {
             ManagedState::Ready { url, .. } => {
                 desk.users += 1;
+                if desk.users == 1 {
+                    // From now on it is looked at, and not stopped.
+                    self.wake.notify_one();
+                }
                 return Ok(Step::Check(InUse { shared: self.clone(), url, run: desk.run }));
             }
             ManagedState::Starting { .. } => *waited = true,
