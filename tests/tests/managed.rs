@@ -13,7 +13,7 @@ use mcpctl_core::{
     failover::managed::{InUse, ManagedSettings, ManagedState, ManagedVllm, Timing},
     secret::SecretValue,
 };
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, getpgid, kill_process};
 use serde_json::json;
 use tempfile::TempDir;
 use tests::{
@@ -79,15 +79,17 @@ impl Setup {
         entries.collect()
     }
 
-    /// How many of them are servers.
+    /// How many of them are servers. Each leads a group; what it has just forked looks like it until it is something
+    /// else.
     pub(crate) fn servers(&self) -> usize {
-        self.processes().iter().filter(|(_, line)| serves(line)).count()
+        let leads = |pid: i32| Pid::from_raw(pid).is_some_and(|pid| getpgid(Some(pid)) == Ok(pid));
+        self.processes().iter().filter(|(pid, line)| serves(line) && leads(*pid)).count()
     }
 
     /// The server.
     pub(crate) fn server(&self) -> Option<Pid> {
         let (pid, _) = self.processes().into_iter().find(|(_, line)| serves(line))?;
-        Pid::from_raw(pid)
+        getpgid(Pid::from_raw(pid)).ok()
     }
 
     /// Waits until nothing of it is left.
