@@ -17,6 +17,7 @@
 
 mod api;
 mod failure;
+pub(crate) mod health;
 mod stream;
 mod token;
 mod transport;

@@ -14,6 +14,7 @@
 //! *Down* is no connection, no answer in time, an answer that broke off, or a 5xx; error classes decide, never the
 //! words of a message. It fails closed: without the server's consent, nothing is answered locally.
 
+pub mod managed;
 mod providers;
 mod router;
 

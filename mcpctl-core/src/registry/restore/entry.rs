@@ -1,6 +1,6 @@
 //! A resource of a backup, read and put in order.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -9,7 +9,7 @@ use super::super::backup::{KIND, PASSWORD_HASH};
 use crate::{
     auth::is_hash,
     error::Result,
-    resource::{Faults, FieldType, Id, Kind, McpTokenSpec, Spec, TokenHash, kinds, references},
+    resource::{Faults, Id, Kind, McpTokenSpec, Spec, TokenHash, apply_sequence, kinds},
     secret::SecretData,
 };
 
@@ -120,67 +120,10 @@ impl Entry {
         let value = |value: &Value| value.as_str().map(crate::secret::SecretValue::new);
         data.iter().map(|(key, text)| Some((key.clone(), value(text)?))).collect()
     }
-
-    /// What must be there before it.
-    fn names(&self) -> Vec<(Kind, &str)> {
-        let mut names = Vec::new();
-        for field in self.kind.def().fields {
-            let value = self.body.get(field.name);
-            match &field.ty {
-                FieldType::Reference { kind, .. } => {
-                    let name = value.and_then(|value| value.as_str().or_else(|| value.get("name")?.as_str()));
-                    names.extend(Kind::parse(kind).zip(name));
-                }
-                FieldType::References { kind } => {
-                    let items = value.and_then(Value::as_array).into_iter().flatten();
-                    names.extend(items.filter_map(|item| Some((Kind::parse(kind)?, item.as_str()?))));
-                }
-                _ => {}
-            }
-        }
-        for list in ["subjects", "roleBindings"] {
-            for item in self.body.get(list).and_then(Value::as_array).into_iter().flatten() {
-                let text = |name: &str| item.get(name).and_then(Value::as_str);
-                let kind = text("kind").or_else(|| text("resource")).and_then(Kind::parse);
-                names.extend(kind.zip(text("name")));
-            }
-        }
-        if self.kind == kinds::SECRET_BACKENDS {
-            let at = references(&self.body).filter_map(|(_, at)| at.get("name")?.as_str());
-            names.extend(at.map(|name| (kinds::SECRETS, name)));
-        }
-        names
-    }
 }
 
 /// The places of the entries in an order in which each comes after what it names, as far as there is one.
 pub(super) fn in_order(entries: &[Entry]) -> Vec<usize> {
-    let places: HashMap<(Kind, &str), usize> =
-        entries.iter().enumerate().map(|(place, entry)| ((entry.kind, entry.name.as_str()), place)).collect();
-    let mut left: Vec<(usize, Vec<usize>)> = entries
-        .iter()
-        .enumerate()
-        .map(|(place, entry)| {
-            let needs = entry.names().into_iter().filter_map(|name| places.get(&name).copied());
-            (place, needs.filter(|needed| *needed != place).collect())
-        })
-        .collect();
-    left.sort_by_key(|(place, _)| entries.get(*place).map(|entry| entry.kind.apply_order));
-    let (mut order, mut placed) = (Vec::new(), HashSet::new());
-    while !left.is_empty() {
-        let before = left.len();
-        left.retain(|(place, needs)| {
-            let ready = needs.iter().all(|needed| placed.contains(needed));
-            if ready {
-                placed.insert(*place);
-                order.push(*place);
-            }
-            !ready
-        });
-        if left.len() == before {
-            // Those that name each other: the first of them will say what is missing.
-            order.extend(left.drain(..).map(|(place, _)| place));
-        }
-    }
-    order
+    let items: Vec<_> = entries.iter().map(|entry| (entry.kind, entry.name.as_str(), &entry.body)).collect();
+    apply_sequence(&items)
 }
