@@ -15,6 +15,7 @@ mod completion;
 mod connections;
 mod crash;
 mod evaluator;
+mod failover;
 mod faults;
 mod gemini;
 mod inference;

@@ -10,7 +10,7 @@ use super::{
     local::LocalLlm,
     permission::ServerPermission,
     providers::ProviderRegistry,
-    router::{Decision, FailoverRouter, NotRouted, Routed},
+    router::{Decision, FailoverRouter, NotRouted, Permission, Routed},
 };
 use crate::{
     adapter::Api,
@@ -39,36 +39,31 @@ impl FailoverClient {
         providers: Arc<ProviderRegistry<LocalLlm>>,
         leases: Option<LeaseBook>,
     ) -> Self {
-        let permission = ServerPermission::new(client, leases.clone());
+        let permission = Arc::new(ServerPermission::new(client, leases.clone()));
         Self::with_permission(client, providers, leases, permission)
     }
 
-    /// The same, with other bounds: on how long the server may take to answer while somebody may stand in, and to say
-    /// whether they may.
-    pub fn with_deadlines(
+    /// The same, with something else that knows who may see an Llm.
+    pub fn with_permission(
         client: &Client,
         providers: Arc<ProviderRegistry<LocalLlm>>,
         leases: Option<LeaseBook>,
-        answer: Duration,
-        probe: Duration,
-    ) -> Self {
-        let permission = ServerPermission::new(client, leases.clone()).with_deadline(probe);
-        Self { patience: answer, ..Self::with_permission(client, providers, leases, permission) }
-    }
-
-    fn with_permission(
-        client: &Client,
-        providers: Arc<ProviderRegistry<LocalLlm>>,
-        leases: Option<LeaseBook>,
-        permission: ServerPermission,
+        permission: Arc<dyn Permission>,
     ) -> Self {
         let leases = leases.filter(|_| !client.acts_for_another());
         let client = match &leases {
             Some(leases) => client.observed_by(leases.observer()),
             None => client.clone(),
         };
-        let router = FailoverRouter::new(providers, Arc::new(permission));
+        let router = FailoverRouter::new(providers, permission);
         Self { client, router, leases, patience: PATIENCE }
+    }
+
+    /// The same, with another bound on how long the server may take to begin a stream, or to give a whole answer, while
+    /// somebody may stand in. Without a stand-in there is none.
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// The client of the server. Leases in its answers are taken.
