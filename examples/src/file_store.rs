@@ -249,6 +249,7 @@ impl Document {
             Condition::Version { kind, id, version } => {
                 self.objects(*kind).any(|row| row.id == *id && row.version == *version)
             }
+            Condition::ValueAbsent { key } => !self.values.contains_key(key),
             Condition::NameAbsent { kind, name } => !self.objects(*kind).any(|row| row.name == *name),
             Condition::KindUnchanged { kind, since } => {
                 let newer = |row: &DeletedRow| row.kind == kind.plural && row.revision > *since;

@@ -145,7 +145,7 @@ impl App {
         call: &Call<'_>,
         request: Input<'_>,
     ) -> Result<Response<Body>, Refusal> {
-        if route.endpoint == Endpoint::Login {
+        if matches!(route.endpoint, Endpoint::Login | Endpoint::Keys) {
             self.check_sealed()?;
         }
         handlers::dispatch_open(self, route.endpoint, call, request).await

@@ -60,6 +60,8 @@ pub enum Endpoint {
     Metrics,
     /// Exchange a password for a token.
     Login,
+    /// The keys that verify leases.
+    Keys,
     /// End a session.
     Logout,
     /// Who the token stands for.
@@ -125,6 +127,7 @@ pub fn all() -> Vec<Route> {
         route(Method::GET, "/version", Access::Open, E::Version),
         route(Method::GET, "/openapi.json", Access::Open, E::OpenApi),
         route(Method::POST, "/api/v1/auth/login", Access::Open, E::Login),
+        route(Method::GET, "/api/v1/auth/keys", Access::Open, E::Keys),
         route(Method::POST, "/api/v1/auth/logout", Access::Authenticated, E::Logout),
         route(Method::GET, "/api/v1/auth/whoami", Access::Authenticated, E::Whoami),
         route(Method::POST, "/api/v1/auth/can-i", Access::Authenticated, E::CanI),

@@ -21,15 +21,18 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("net", &["resource"]),
     ("secret", &["error", "net", "random", "resource", "store"]),
     ("auth", &["error", "random", "rbac", "resource", "secret", "store"]),
-    ("registry", &["audit", "auth", "error", "meter", "random", "rbac", "resource", "secret", "store"]),
+    (
+        "registry",
+        &["audit", "auth", "error", "lease", "meter", "random", "rbac", "resource", "secret", "store"],
+    ),
     ("wire", &["error"]),
     ("adapter", &["error", "resource", "wire"]),
     ("audit", &["error", "meter", "resource", "store"]),
     (
         "gateway",
         &[
-            "adapter", "audit", "auth", "error", "meter", "net", "random", "rbac", "registry", "resource",
-            "secret", "wire",
+            "adapter", "audit", "auth", "error", "lease", "meter", "net", "random", "rbac", "registry",
+            "resource", "secret", "wire",
         ],
     ),
     ("client", &["error", "rbac", "resource", "wire"]),

@@ -21,6 +21,7 @@ mod gemini;
 mod inference;
 mod input;
 mod journey;
+mod leases;
 mod lifecycle;
 mod logins;
 mod metrics;

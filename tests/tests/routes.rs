@@ -9,8 +9,14 @@ use tests::{
 };
 
 /// What may be asked without a token, and nothing else.
-const OPEN: &[&str] =
-    &["GET /healthz", "GET /readyz", "GET /version", "GET /openapi.json", "POST /api/v1/auth/login"];
+const OPEN: &[&str] = &[
+    "GET /healthz",
+    "GET /readyz",
+    "GET /version",
+    "GET /openapi.json",
+    "POST /api/v1/auth/login",
+    "GET /api/v1/auth/keys",
+];
 
 /// The Llm that paths and bodies name.
 const NAME: &str = "walked";

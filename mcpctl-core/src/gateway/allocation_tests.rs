@@ -21,7 +21,9 @@ use super::{Answer, Gateway, GatewaySettings, Target};
 use crate::{
     Principal, Registry,
     adapter::{Adapter, DecodeContext, Settings},
+    registry::Origin,
     resource::{Kind, kinds},
+    secret::SecretValue,
     store::MemoryStore,
     wire::ChatRequest,
 };
@@ -30,6 +32,8 @@ use crate::{
 const PER_CHUNK: u64 = 2;
 /// A plain call, from the caller's body to the answer's: the provider's connection and the audit event included.
 const PER_CALL: u64 = 48;
+/// What deciding on a lease takes: for an Llm that hands out none, and for one that has handed it out before.
+const PER_LEASE: [u64; 2] = [0, 0];
 /// Reading the request, writing the provider's, reading its answer.
 const PER_STEP: [u64; 3] = [3, 7, 2];
 
@@ -57,6 +61,12 @@ fn provider(mut answer: impl FnMut(&mut TcpStream) + Send + 'static) -> String {
 }
 
 async fn gateway(url: &str) -> (Gateway, Principal) {
+    let (registry, root) = registry(url).await;
+    (Gateway::new(registry, GatewaySettings::default()).unwrap(), root)
+}
+
+/// A registry with an Llm that has a key.
+async fn registry(url: &str) -> (Registry, Principal) {
     let registry = Registry::builder(Arc::new(MemoryStore::new())).open().await.unwrap();
     let root = registry.root("test");
     let create = async |kind: Kind, body: Value| {
@@ -66,7 +76,7 @@ async fn gateway(url: &str) -> (Gateway, Principal) {
     let key = json!({"name": "k", "key": "token"});
     let llm = json!({"name": "a", "type": "openai", "model": "m", "url": url, "apiKeyRef": key});
     create(kinds::LLMS, llm).await;
-    (Gateway::new(registry, GatewaySettings::default()).unwrap(), root)
+    (registry, root)
 }
 
 /// Does `work`, and counts the allocations of its polls.
@@ -130,6 +140,26 @@ async fn a_plain_call_allocates_no_more_than_it_did() {
         least = least.min(count);
     }
     assert!(least <= PER_CALL, "{least} allocations, not {PER_CALL}");
+}
+
+#[tokio::test]
+async fn a_lease_that_was_handed_out_before_costs_next_to_nothing() {
+    let (registry, root) = registry("http://127.0.0.1:9").await;
+    let leasing =
+        json!({"name": "b", "type": "openai", "model": "m", "extraConfig": {"failoverLeaseSeconds": 600}});
+    registry.create(&root, kinds::LLMS, leasing.as_object().cloned().unwrap()).await.unwrap();
+    let password = || SecretValue::new("a-long-enough-password".to_owned());
+    registry.bootstrap("a@example.com", Some(password())).await.unwrap();
+    let origin = Origin { address: "127.0.0.1", request_id: None };
+    let login = registry.login("a@example.com", password(), origin).await.unwrap();
+    let who = registry.authenticate(login.token.expose(), None).unwrap();
+    let snapshot = registry.snapshot();
+    let [plain, leasing] = ["a", "b"].map(|name| snapshot.llm(name).unwrap());
+    let first = registry.lease(&who, leasing).unwrap();
+    let counts = [plain, leasing].map(|llm| measure(|| drop(registry.lease(&who, llm))).count_total);
+    assert_eq!(registry.lease(&who, leasing), Some(first));
+    let fine = counts.iter().zip(PER_LEASE).all(|(count, most)| *count <= most);
+    assert!(fine, "{counts:?} allocations, not {PER_LEASE:?}");
 }
 
 #[test]

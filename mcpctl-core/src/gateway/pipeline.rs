@@ -174,8 +174,9 @@ impl Gateway {
         let caller = Caller { registry, who, llm: &llm };
         let (outcome, receipt) = match self.send(caller, api, request, &headers, &mut account, &places).await
         {
-            Ok(Called::Whole { answer, bytes }) => {
+            Ok(Called::Whole { mut answer, bytes }) => {
                 account.sent(bytes);
+                caller.lease(&mut answer);
                 let receipt = account.finish(answer.status);
                 (Ok(answer), receipt)
             }
@@ -355,6 +356,7 @@ impl Stream {
             return Err(error);
         }
         let mut answer = Answer::stream(relay);
+        caller.lease(&mut answer);
         if let Some(dropped) = self.dropped {
             answer.headers.insert(DROPPED, dropped);
         }

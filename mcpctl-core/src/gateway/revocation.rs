@@ -7,9 +7,11 @@ use std::{future::poll_fn, pin::Pin, sync::Arc, task::Poll, time::Duration};
 
 use tokio::time::{Instant, timeout_at};
 
+use super::answer::Answer;
 use crate::{
     auth::Principal,
     error::{Error, Result},
+    lease,
     registry::{LlmEntry, Registry},
 };
 
@@ -52,6 +54,13 @@ impl Caller<'_> {
         match poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await {
             Poll::Ready(done) => Ok(Some(done)),
             Poll::Pending => self.wait(limit, work).await,
+        }
+    }
+
+    /// Gives the caller a lease, where the Llm has leases for it.
+    pub(super) fn lease(self, answer: &mut Answer) {
+        if let Some(lease) = self.registry.lease(self.who, self.llm) {
+            answer.headers.insert(lease::HEADER, lease);
         }
     }
 

@@ -12,6 +12,7 @@ mod credentials;
 mod draft;
 mod hooks;
 mod keys;
+mod leases;
 mod legacy;
 mod limited;
 mod login;

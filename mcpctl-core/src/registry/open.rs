@@ -19,6 +19,7 @@ use super::{
     Snapshot,
     backends::Drivers,
     keys::renew_in_time,
+    leases::signing_key,
     legacy::rewrite_admin,
     limited::{self, Untold},
     tokens::keep_uses,
@@ -27,6 +28,7 @@ use crate::{
     audit::{AuditMeters, AuditMode, AuditQueue, AuditSink, Copier, MeasuredSink, StoreSink, forget_old},
     auth::{LoginLimiter, Passwords, Principal},
     error::{Error, ErrorKind, Result},
+    lease::SigningKey,
     rbac::Grants,
     resource::{Object, Revision, kinds},
     secret::{Keyring, MasterKey, PlaintextBackend},
@@ -45,6 +47,8 @@ pub(super) struct Inner {
     copier: Option<Copier>,
     pub(super) untold: Untold,
     pub(super) plaintext: Arc<PlaintextBackend>,
+    /// What signs leases; none when it cannot be read.
+    pub(super) signing_key: Option<Arc<SigningKey>>,
     pub(super) drivers: Drivers,
     pub(super) passwords: Arc<Passwords>,
     pub(super) limiter: LoginLimiter,
@@ -87,7 +91,7 @@ pub struct RegistryBuilder {
 }
 
 /// A look at the store may be late on a busy machine; that alone is not the store's absence.
-const POLL_TOLERANCE: Duration = Duration::from_secs(5);
+pub(super) const POLL_TOLERANCE: Duration = Duration::from_secs(5);
 
 /// A store that announces its commits is looked at so many times less often.
 const RARELY: u32 = 4;
@@ -183,6 +187,7 @@ impl RegistryBuilder {
         if sealed {
             tracing::error!("sealed: the master key does not fit the stored values");
         }
+        let signing_key = if sealed { None } else { signing_key(&*self.store, &keyring).await? };
         let sink = match self.sink {
             Some(sink) => MeasuredSink::new(sink, meters.audit.clone(), copier.clone()),
             // What the store keeps, it tells the copier itself.
@@ -196,6 +201,7 @@ impl RegistryBuilder {
             copier,
             untold: Untold::default(),
             plaintext: Arc::new(PlaintextBackend::new(self.store.clone(), keyring)),
+            signing_key,
             drivers: Drivers::default(),
             passwords: Arc::new(Passwords::new()?),
             limiter: LoginLimiter::new(),
@@ -230,6 +236,7 @@ impl Inner {
             copier: None,
             untold: Untold::default(),
             plaintext: Arc::new(self.plaintext.over(store.clone())),
+            signing_key: self.signing_key.clone(),
             drivers: Drivers::default(),
             passwords: self.passwords.clone(),
             limiter: LoginLimiter::new(),

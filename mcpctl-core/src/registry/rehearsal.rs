@@ -72,6 +72,7 @@ impl Staged {
             Condition::NameAbsent { kind, name } => {
                 self.names.contains_key(&(*kind, name.clone())).then_some(false)
             }
+            Condition::ValueAbsent { key } => self.values.get(key).map(Option::is_none),
             Condition::KindUnchanged { kind, since } => {
                 let later = |object: &Object| object.kind == *kind && object.revision > *since;
                 self.objects.values().any(later).then_some(false)

@@ -65,6 +65,7 @@ impl Registry {
             progress(done, secrets.len());
             self.rewrap(&secret.id, &mut outcome).await?;
         }
+        self.rewrap_signing_key(&mut outcome).await?;
         // Last of all: until here, the old key must be known to fit.
         self.rewrap_check(&mut outcome).await?;
         progress(secrets.len(), secrets.len());

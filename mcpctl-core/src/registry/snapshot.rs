@@ -15,7 +15,7 @@ use crate::{
     store::{Changes, ObjectChange, SessionChange, Storage},
 };
 
-use super::{hooks::typed_reference, keys::SecretEntry, tokens::TokenEntry};
+use super::{hooks::typed_reference, keys::SecretEntry, leases::Leases, tokens::TokenEntry};
 
 /// Everything that is stored, at one revision. Never changed: a newer one takes its place.
 #[derive(Clone, Default)]
@@ -65,6 +65,8 @@ pub struct LlmEntry {
     pub(crate) call: InferenceCall,
     /// What holds the provider's key.
     pub(super) secret: Option<Arc<SecretEntry>>,
+    /// What it hands out leases with, if it does.
+    pub(super) leases: Option<Leases>,
 }
 
 impl LlmEntry {
@@ -295,7 +297,8 @@ impl Snapshot {
                 ty: spec.ty.as_str().into(),
                 ..InferenceCall::default()
             };
-            let entry = LlmEntry { id, name, spec, made_from: object.version, call, secret };
+            let leases = Leases::of(&spec);
+            let entry = LlmEntry { id, name, spec, made_from: object.version, call, secret, leases };
             llms.insert(object.id.clone(), Arc::new(entry));
         }
         self.llms = Arc::new(llms);
@@ -316,6 +319,11 @@ impl Snapshot {
     /// The Llm of this id, or else of this name.
     pub fn llm(&self, id_or_name: &str) -> Option<&Arc<LlmEntry>> {
         self.llms.get(&self.shelf(kinds::LLMS).resolve(id_or_name)?.id)
+    }
+
+    /// The Llm of this id.
+    pub(super) fn llm_of(&self, id: &Id) -> Option<&Arc<LlmEntry>> {
+        self.llms.get(id)
     }
 
     /// All Llms, by name.

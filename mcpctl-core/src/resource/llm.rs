@@ -1,6 +1,9 @@
 //! Llms: named model endpoints.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    ops::RangeInclusive,
+};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -60,6 +63,9 @@ pub(super) static DEF: KindDef = KindDef {
     check,
     behaviour: Behaviour::Llm,
 };
+
+/// A lease is good for a day at most: for as long it may outlive a revocation.
+const LEASE_SECONDS: RangeInclusive<i64> = 1..=86_400;
 
 /// An Llm's fields.
 #[derive(Clone, Debug, Deserialize)]
@@ -150,6 +156,11 @@ impl LlmSpec {
         let most = self.extra("maxInFlight")?.as_u64()?;
         Some(usize::try_from(most).unwrap_or(usize::MAX))
     }
+
+    /// For how many seconds a lease on this Llm is good, when it hands out leases.
+    pub fn failover_lease_seconds(&self) -> Option<i64> {
+        self.extra("failoverLeaseSeconds")?.as_i64().filter(|seconds| LEASE_SECONDS.contains(seconds))
+    }
 }
 
 fn check(spec: &mut Spec, _stored: Option<&Spec>, faults: &mut Faults) {
@@ -178,6 +189,10 @@ fn extra_fault(key: &str, value: &Value) -> Option<&'static str> {
         }
         "maxTokens" | "maxInFlight" => {
             value.as_u64().is_none_or(|n| n == 0).then_some("must be a positive whole number")
+        }
+        "failoverLeaseSeconds" => {
+            let fits = value.as_i64().is_some_and(|seconds| LEASE_SECONDS.contains(&seconds));
+            (!fits).then_some("must be a whole number of seconds from 1 to 86400")
         }
         "anthropicVersion" => {
             let fits = value

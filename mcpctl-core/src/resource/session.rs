@@ -35,6 +35,11 @@ impl TokenHash {
         self.digits().iter().copied().map(char::from).collect()
     }
 
+    /// The hash itself.
+    pub(crate) fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     fn digits(self) -> [u8; 64] {
         let digit = |value: u8| if value < 10 { b'0' + value } else { b'a' + value - 10 };
         let mut digits = [0; 64];

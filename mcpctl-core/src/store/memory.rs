@@ -123,6 +123,7 @@ impl State {
             Condition::Version { kind, id, version } => {
                 self.objects.get(&(*kind, id.clone())).is_some_and(|object| object.version == *version)
             }
+            Condition::ValueAbsent { key } => !self.values.contains_key(key),
             Condition::NameAbsent { kind, name } => !self.names.contains_key(&(*kind, name.clone())),
             Condition::KindUnchanged { kind, since } => {
                 self.touched_kinds.get(kind).is_none_or(|revision| revision <= since)

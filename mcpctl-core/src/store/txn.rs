@@ -39,6 +39,11 @@ pub enum Condition {
         /// The last revision that counts as unchanged.
         since: Revision,
     },
+    /// There is no encrypted value of the key.
+    ValueAbsent {
+        /// The key.
+        key: String,
+    },
 }
 
 /// A write.

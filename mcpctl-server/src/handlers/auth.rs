@@ -1,6 +1,9 @@
 //! Logging in and out, and asking what one may do.
 
-use hyper::{Response, StatusCode};
+use hyper::{
+    Response, StatusCode,
+    header::{CACHE_CONTROL, HeaderValue},
+};
 use mcpctl_core::{
     Error, Principal,
     rbac::{Action, Operation, Permission},
@@ -55,6 +58,13 @@ fn logged_in(login: &LoggedIn) -> Response<Body> {
         "user": view(&login.user),
     });
     json_response(StatusCode::OK, &body)
+}
+
+/// What everybody may know, and clients keep: they need it most while the server is away.
+pub(crate) fn keys(app: &App) -> Result<Response<Body>, Refusal> {
+    let mut response = json_response(StatusCode::OK, &app.registry.lease_keys()?.to_jwks());
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
+    Ok(response)
 }
 
 pub(crate) async fn logout(app: &App, who: &Principal) -> Result<Response<Body>, Refusal> {

@@ -76,6 +76,7 @@ async fn manage(
         | Endpoint::Readyz
         | Endpoint::Version
         | Endpoint::OpenApi
+        | Endpoint::Keys
         | Endpoint::Login => Err(Refusal::not_found()),
     }
 }
@@ -92,6 +93,7 @@ pub(crate) async fn dispatch_open(
         Endpoint::Readyz => health::readyz(app).await,
         Endpoint::Version => Ok(health::version()),
         Endpoint::OpenApi => Ok(health::openapi()),
+        Endpoint::Keys => auth::keys(app),
         Endpoint::Login => auth::login(app, call, request).await,
         Endpoint::Metrics
         | Endpoint::Logout

@@ -5,7 +5,7 @@ use hyper::{
     header::{ETAG, HeaderValue},
 };
 use mcpctl_core::{
-    Error, Principal,
+    Error, Principal, lease,
     registry::ListQuery,
     resource::{Kind, Object, Spec, view},
     store::EventQuery,
@@ -128,7 +128,12 @@ pub(crate) async fn get(
         }
     }
     if !reveal {
-        return Ok(resource_response(StatusCode::OK, &*app.registry.get(who, kind, name).await?));
+        let found = app.registry.get(who, kind, name).await?;
+        let mut response = resource_response(StatusCode::OK, &found);
+        if let Some(lease) = app.registry.lease_on_view(who, &found) {
+            response.headers_mut().insert(lease::HEADER, lease);
+        }
+        return Ok(response);
     }
     let (secret, data) = app.registry.reveal(who, name).await?;
     let mut body = view(&secret);

@@ -38,6 +38,10 @@ pub fn document() -> Value {
             "headers": {
                 "RequestId": {"description": "the request's id: it is in the log and the audit trail",
                               "schema": {"type": "string"}},
+                "Lease": {
+                    "description": "a signed proof that the caller may view the Llm, if it hands out leases",
+                    "schema": {"type": "string"},
+                },
                 "Version": {"description": "the resource's version, for If-Match", "schema": {"type": "string"}},
             },
             "parameters": {

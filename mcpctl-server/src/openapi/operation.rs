@@ -119,6 +119,10 @@ fn told(route: &Route) -> Told {
             "The numbers, for Prometheus",
             response([("application/openmetrics-text", json!({"type": "string"}))], None),
         ),
+        E::Keys => Told {
+            failures: vec![500, 503],
+            ..told_of("keys", "The keys that verify leases", "auth", (200, answer(named("Keys"))))
+        },
         E::Login | E::Logout | E::Whoami | E::CanI | E::WhoCan | E::Password => of_caller(route.endpoint),
         E::AuditLogs => {
             let words =
@@ -175,7 +179,7 @@ fn told(route: &Route) -> Told {
             ..of_kind("create", "Make one of", kind, (201, tagged(of(kind, Use::Made))))
         },
         E::Get(kind) => {
-            let shown = of_kind("get", "One of", kind, (200, tagged(of(kind, Use::Shown))));
+            let shown = of_kind("get", "One of", kind, (200, shown(kind)));
             if kind != kinds::SECRETS {
                 return shown;
             }
@@ -297,7 +301,8 @@ fn call(id: String, summary: &str, api: Api, names_llm: bool) -> Told {
     let stream = api.streams().then(|| ("text/event-stream", json!({"type": "string"})));
     let about = "the parameters that the provider could not be told";
     let dropped = json!({"description": about, "schema": {"type": "string"}});
-    let success = response([whole].into_iter().chain(stream), Some(("X-Mcpctl-Dropped", dropped)));
+    let headers = [("X-Mcpctl-Dropped", dropped), ("X-Mcpctl-Lease", lease())];
+    let success = response([whole].into_iter().chain(stream), headers);
     let told = told_of(&id, summary, "calls", (200, success));
     Told { body: Some(request(api, names_llm)), failures: vec![429, 501, 502, 504], ..told }
 }
@@ -319,17 +324,28 @@ fn tagged(schema: Value) -> Value {
     response([("application/json", schema)], Some(("ETag", version)))
 }
 
+/// A resource that was asked for.
+fn shown(kind: Kind) -> Value {
+    let version = ("ETag", json!({"$ref": "#/components/headers/Version"}));
+    let lease = (kind == kinds::LLMS).then(|| ("X-Mcpctl-Lease", lease()));
+    response([("application/json", of(kind, Use::Shown))], [version].into_iter().chain(lease))
+}
+
+fn lease() -> Value {
+    json!({"$ref": "#/components/headers/Lease"})
+}
+
 fn empty() -> Value {
     response([], None)
 }
 
-/// A success: what it carries, by media type, and the header that it has besides the request's id.
+/// A success: what it carries, by media type, and the headers that it may have besides the request's id.
 fn response<'a>(
     content: impl IntoIterator<Item = (&'a str, Value)>,
-    header: Option<(&'a str, Value)>,
+    headers: impl IntoIterator<Item = (&'a str, Value)>,
 ) -> Value {
     let id = ("X-Request-Id", json!({"$ref": "#/components/headers/RequestId"}));
-    let headers = [id].into_iter().chain(header).map(|(name, header)| (name.to_owned(), header));
+    let headers = [id].into_iter().chain(headers).map(|(name, header)| (name.to_owned(), header));
     let content = content.into_iter().map(|(media, schema)| (media.to_owned(), json!({"schema": schema})));
     json!({
         "description": "done",

@@ -274,6 +274,18 @@ fn others() -> Value {
             "type": "object", "properties": {"status": {"type": "string", "const": "ok"}},
             "required": ["status"], "additionalProperties": false,
         },
+        "Keys": {
+            "type": "object", "description": "a JWK Set (RFC 7517)",
+            "properties": {"keys": {"type": "array", "items": {
+                "type": "object",
+                "properties": {
+                    "kty": {"const": "OKP"}, "crv": {"const": "Ed25519"}, "x": {"type": "string"},
+                    "kid": {"type": "string"}, "alg": {"const": "EdDSA"}, "use": {"const": "sig"},
+                },
+                "required": ["kty", "crv", "x", "kid", "alg", "use"], "additionalProperties": false,
+            }}},
+            "required": ["keys"], "additionalProperties": false,
+        },
         "Version": {
             "type": "object",
             "properties": {"name": {"type": "string"}, "version": {"type": "string"}, "api": {"type": "string"}},

@@ -88,6 +88,7 @@ properties! {
         check_versions,
         check_that_names_are_absent,
         check_that_kinds_are_unchanged,
+        check_that_values_are_absent,
         change_nothing_when_refused,
         write_in_order,
     }

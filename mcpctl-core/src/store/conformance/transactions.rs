@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     resource::{Id, Object, kinds},
-    store::{Condition, EventQuery},
+    store::{Condition, EventQuery, Outcome},
 };
 
 /// Each commit has the next revision, however much it writes; a refused one has none.
@@ -80,6 +80,30 @@ pub async fn check_that_kinds_are_unchanged(store: Arc<dyn Storage>) {
     committed(&*store, when(unchanged(kinds::LLMS, deleted))).await;
 }
 
+/// `Condition::ValueAbsent` holds while there is no value of the key, and one of several makers is first.
+pub async fn check_that_values_are_absent(store: Arc<dyn Storage>) {
+    let absent = |key: &str| Condition::ValueAbsent { key: key.into() };
+    let make = |key: &str, value: &str| Txn {
+        conditions: vec![absent(key)],
+        ..writes([Write::PutValue { key: key.into(), value: value.into() }])
+    };
+    committed(&*store, make("a", "")).await;
+    assert_eq!(refused(&*store, make("a", "2")).await, absent("a"));
+    assert_eq!(store.value("a").await.unwrap().as_deref(), Some(""));
+    committed(&*store, make("b", "1")).await;
+    committed(&*store, writes([Write::DeleteValue { key: "a".into() }])).await;
+    committed(&*store, make("a", "3")).await;
+    let makers = ["1", "2", "3", "4"].map(|value| {
+        let (store, txn) = (store.clone(), make("c", value));
+        tokio::spawn(async move { store.commit(txn).await.unwrap() })
+    });
+    let mut first = 0;
+    for maker in makers {
+        first += usize::from(maker.await.unwrap() != Outcome::Refused(absent("c")));
+    }
+    assert_eq!(first, 1);
+}
+
 /// A transaction one of whose conditions does not hold leaves no trace.
 pub async fn change_nothing_when_refused(store: Arc<dyn Storage>) {
     let user = Id::random();
@@ -94,6 +118,7 @@ pub async fn change_nothing_when_refused(store: Arc<dyn Storage>) {
         Condition::Version { kind: kinds::LLMS, id: there.id.clone(), version: 2 },
         Condition::NameAbsent { kind: kinds::LLMS, name: "there".into() },
         Condition::KindUnchanged { kind: kinds::LLMS, since: 0 },
+        Condition::ValueAbsent { key: "key".into() },
     ];
     for condition in refusing {
         let txn = Txn {

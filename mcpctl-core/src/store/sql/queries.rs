@@ -122,6 +122,7 @@ fn holds(conn: &mut Conn, condition: &Condition) -> Result<bool> {
             let row = objects::table.filter(here.and(objects::version.eq(version)));
             diesel::select(exists(row)).get_result(conn)?
         }
+        Condition::ValueAbsent { key } => value(conn, key)?.is_none(),
         Condition::NameAbsent { kind, name } => find(conn, *kind, name)?.is_none(),
         Condition::KindUnchanged { kind, since } => {
             let later = object_changes::kind.eq(kind.plural).and(object_changes::revision.gt(since));
