@@ -16,6 +16,7 @@ mod connections;
 mod crash;
 mod declarative;
 mod evaluator;
+mod failover;
 mod faults;
 mod gemini;
 mod inference;
