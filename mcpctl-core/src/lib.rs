@@ -12,6 +12,7 @@ pub mod gateway;
 pub mod lease;
 mod meter;
 mod net;
+mod process;
 mod random;
 pub mod rbac;
 pub mod registry;

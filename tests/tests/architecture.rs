@@ -19,6 +19,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("rbac", &["error", "resource"]),
     ("store", &["error", "meter", "random", "rbac", "resource"]),
     ("net", &["resource"]),
+    ("process", &[]),
     ("secret", &["error", "net", "random", "resource", "store"]),
     ("auth", &["error", "random", "rbac", "resource", "secret", "store"]),
     (
@@ -31,12 +32,12 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     (
         "gateway",
         &[
-            "adapter", "audit", "auth", "error", "lease", "meter", "net", "random", "rbac", "registry",
-            "resource", "secret", "wire",
+            "adapter", "audit", "auth", "error", "lease", "meter", "net", "process", "random", "rbac",
+            "registry", "resource", "secret", "wire",
         ],
     ),
     ("client", &["error", "rbac", "resource", "wire"]),
-    ("failover", &["adapter", "client", "error", "lease", "resource", "secret", "wire"]),
+    ("failover", &["adapter", "client", "error", "lease", "process", "resource", "secret", "wire"]),
     ("conformance", &["error", "random", "rbac", "resource", "store"]),
 ];
 

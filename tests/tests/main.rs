@@ -25,6 +25,7 @@ mod journey;
 mod leases;
 mod lifecycle;
 mod logins;
+mod managed;
 mod metrics;
 mod openbao;
 mod overload;

@@ -18,6 +18,7 @@
 mod api;
 mod direct;
 mod failure;
+pub(crate) mod health;
 mod stream;
 mod token;
 mod transport;

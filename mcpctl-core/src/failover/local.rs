@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 
 use super::{
     endpoint::{Endpoint, Reached},
+    managed::ManagedVllm,
     providers::{Provider, ProviderRegistry},
     relay::{LocalBody, Relay},
     settings::ProviderSettings,
@@ -108,6 +109,11 @@ impl LocalLlm {
     /// What it was made from.
     pub fn settings(&self) -> &ProviderSettings {
         &self.settings
+    }
+
+    /// The process behind it, when it is one that is started on demand.
+    pub fn managed(&self) -> Option<&ManagedVllm> {
+        self.endpoint.managed()
     }
 
     /// The same, which may take no longer than this to begin its answer and between two pieces of it.

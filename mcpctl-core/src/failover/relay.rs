@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_core::Stream;
 use tokio::time::{Instant, Sleep};
 
-use super::endpoint::InUse;
+use super::managed::InUse;
 use crate::{
     adapter::StreamDecoder,
     client::RawBody,

@@ -1,5 +1,7 @@
 //! A local provider, as a configuration file describes it.
 
+use std::{ffi::OsString, fmt, path::PathBuf};
+
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
@@ -51,6 +53,26 @@ pub struct ProviderSettings {
     /// After how long without a request it is stopped.
     #[serde(default)]
     pub idle_timeout_minutes: Option<f64>,
+    /// Where it is started, when it is.
+    #[serde(skip)]
+    pub surroundings: Surroundings,
+}
+
+/// What a provider that is started on demand finds around it. A library reads no environment and knows no home
+/// folder: the program around it says what there is. `Debug` does not show the environment, which holds credentials.
+#[derive(Clone, Default)]
+pub struct Surroundings {
+    /// The environment variables of the program, of which a provider gets those that it needs.
+    pub environment: Vec<(OsString, OsString)>,
+    /// Where it is written down what runs, so that what a killed program leaves behind is found by the next. Only this
+    /// user should be able to write there.
+    pub folder: Option<PathBuf>,
+}
+
+impl fmt::Debug for Surroundings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Surroundings").field("folder", &self.folder).finish_non_exhaustive()
+    }
 }
 
 /// What a local provider is.

@@ -45,6 +45,8 @@ pub(super) fn script(request: &Received, seen: usize, fault: Option<Fault>, redi
         ("POST", "/v1/completions") => Api::Completions,
         ("POST", "/v1/responses") => Api::Responses,
         ("POST", "/v1/embeddings" | "/v1/messages/count_tokens") => Api::OpenAi,
+        // What a local server says when it is well.
+        ("GET", "/health") => return whole(200, "application/json", &[], b""),
         ("GET", "/v1/models") => {
             let list = serde_json::json!({"object": "list", "data": [{"id": "stub", "object": "model"}]});
             return whole(200, "application/json", &[], list.to_string().as_bytes());

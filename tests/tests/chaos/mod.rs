@@ -6,6 +6,7 @@
 mod disk;
 mod leaving;
 mod light;
+mod managed;
 mod outage;
 mod revocation;
 mod shutdown;

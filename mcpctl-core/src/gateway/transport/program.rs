@@ -17,7 +17,6 @@ use http::{Request, Response, header::CONTENT_TYPE};
 use http_body::{Body, Frame};
 use http_body_util::Full;
 use memchr::memmem;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     process::{Child, ChildStderr, ChildStdin, ChildStdout, Command},
@@ -30,6 +29,7 @@ use super::home::Home;
 use crate::{
     adapter::{Adapter, LAST_LINE, Opening, after_exit},
     gateway::admission::Place,
+    process::Group,
     secret::SecretValue,
 };
 
@@ -158,7 +158,7 @@ impl Runner {
             _ => broken("it cannot be started", &fault),
         })?;
         let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        let group = Group::of(&child);
         let run = Run { child: Some(child), group, home: Some(home), place: None };
         let (Some(input), Some(output), Some(aside)) = pipes else {
             return Err(Fault::Broken("it has no pipes".to_owned()));
@@ -225,7 +225,7 @@ fn broken(doing: &str, fault: &io::Error) -> Fault {
 /// A program that runs. When this is dropped, it and all that it started are killed, and its folder is removed.
 struct Run {
     child: Option<Child>,
-    group: Option<Pid>,
+    group: Option<Group>,
     home: Option<Home>,
     /// Its place among those that may run, given back when it is gone.
     place: Option<Arc<Place>>,
@@ -233,14 +233,11 @@ struct Run {
 
 impl Run {
     /// Waits for the end, but not for long. `None` when it has not come, or by a signal.
-    ///
-    /// The program is not reaped by this: until it is, nobody else gets its number, and its group can be killed.
     async fn exit_code(&self) -> Option<i32> {
         let group = self.group?;
         let until = Instant::now() + GOODBYE;
-        let how = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         while Instant::now() < until {
-            match waitid(WaitId::Pid(group), how) {
+            match group.ended() {
                 Ok(Some(status)) => return status.exit_status(),
                 Ok(None) => sleep(Duration::from_millis(5)).await,
                 Err(_) => return None,
@@ -252,10 +249,8 @@ impl Run {
 
 impl Drop for Run {
     fn drop(&mut self) {
-        if let Some(group) = self.group
-            && let Err(fault) = kill_process_group(group, Signal::KILL)
-        {
-            tracing::debug!(%fault, "the group of a program was gone");
+        if let Some(group) = self.group {
+            group.kill();
         }
         let (child, home, place) = (self.child.take(), self.home.take(), self.place.take());
         if let (Some(mut child), Ok(runtime)) = (child, Handle::try_current()) {
