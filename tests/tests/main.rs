@@ -17,6 +17,7 @@ mod connections;
 mod crash;
 mod declarative;
 mod evaluator;
+mod failover;
 mod faults;
 mod gemini;
 mod inference;

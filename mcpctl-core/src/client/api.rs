@@ -141,6 +141,15 @@ impl Client {
             .map_err(|_| self.not_ours("its answer to `who-can` has an unknown form"))
     }
 
+    /// The public keys that the server signs leases with, as a JWK Set (RFC 7517).
+    ///
+    /// # Errors
+    ///
+    /// As for every call.
+    pub async fn lease_keys(&self) -> Result<Value> {
+        self.call(Method::GET, &["auth", "keys"], &[], None).await
+    }
+
     /// Every resource of `kind` that the caller may view, sorted by name. Pages are put together.
     ///
     /// # Errors

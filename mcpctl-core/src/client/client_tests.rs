@@ -90,7 +90,7 @@ async fn a_redirect_is_not_followed() {
     let location = format!("location: http://{}/\r\n", target.local_addr().unwrap());
     let (url, _) = server(vec![answer("302 Found", &location, "")]);
     let error = client(&url).whoami().await.unwrap_err();
-    assert_eq!(cause(&error), Some(Unreachable::NotOurs));
+    assert_eq!(cause(&error), Some(Unreachable::NotOurs { status: Some(302) }));
     assert!(target.accept().is_err(), "the redirect was followed");
 }
 
@@ -101,10 +101,10 @@ async fn each_way_of_not_being_there_has_its_own_words() {
     assert_eq!(cause(&refused), Some(Unreachable::Refused), "{refused}");
     let (url, _) = server(vec![answer("200 OK", "", "<html>hello</html>")]);
     let other = client(&url).list(LLMS, &[]).await.unwrap_err();
-    assert_eq!(cause(&other), Some(Unreachable::NotOurs), "{other}");
+    assert_eq!(cause(&other), Some(Unreachable::NotOurs { status: None }), "{other}");
     let (url, _) = server(vec!["SSH-2.0-OpenSSH_9\r\n".to_owned()]);
     let ssh = client(&url).healthz().await.unwrap_err();
-    assert_eq!(cause(&ssh), Some(Unreachable::NotOurs), "{ssh}");
+    assert_eq!(cause(&ssh), Some(Unreachable::NotOurs { status: None }), "{ssh}");
     let (url, _) = server(vec!["HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{".to_owned()]);
     let broken = client(&url).list(LLMS, &[]).await.unwrap_err();
     assert_eq!(cause(&broken), Some(Unreachable::Broken), "{broken}");

@@ -21,7 +21,10 @@ pub enum Unreachable {
     /// The connection could not be made, or broke off, for another reason.
     Broken,
     /// Something answers there, and it is not this server.
-    NotOurs,
+    NotOurs {
+        /// The HTTP status of a refusal: that of a reverse proxy in front of a server that is down, for example.
+        status: Option<u16>,
+    },
 }
 
 impl Unreachable {
@@ -36,7 +39,7 @@ impl Unreachable {
             }
             Self::Timeout => "check that the host is up and no firewall is in between, or try again",
             Self::Broken => "check the network and try again",
-            Self::NotOurs => "check the URL and its port",
+            Self::NotOurs { .. } => "check the URL and its port",
         }
     }
 
@@ -55,7 +58,7 @@ impl fmt::Display for Unreachable {
             Self::Tls => "the TLS handshake failed",
             Self::Timeout => "no answer in time",
             Self::Broken => "the connection broke off",
-            Self::NotOurs => "what answered is not mcpctl-server",
+            Self::NotOurs { .. } => "what answered is not mcpctl-server",
         })
     }
 }
@@ -88,18 +91,31 @@ fn classify(failure: &reqwest::Error) -> (Unreachable, Option<String>) {
                 _ => {}
             }
         }
+        // A peer that does not speak HTTP at all is most likely TLS, or another service.
+        if cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse) {
+            return (Unreachable::NotOurs { status: None }, Some(cause.to_string()));
+        }
         last = Some(cause);
         next = cause.source();
     }
     if failure.is_dns() {
         return (Unreachable::UnknownHost, None);
     }
-    let detail = last.map(ToString::to_string);
-    // A peer that does not speak HTTP at all is most likely TLS, or another service.
-    if detail.as_deref().is_some_and(|text| text.contains("HTTP")) {
-        return (Unreachable::NotOurs, detail);
-    }
-    (Unreachable::Broken, detail)
+    (Unreachable::Broken, last.map(ToString::to_string))
+}
+
+/// The error for a model server, not mcpctl-server, that gave no whole answer.
+pub(super) fn of_model_server(url: &str, failure: &reqwest::Error) -> Error {
+    let (cause, detail) = match classify(failure) {
+        (Unreachable::NotOurs { .. }, detail) => (Unreachable::Broken, detail),
+        other => other,
+    };
+    let kind = match cause {
+        Unreachable::Timeout => ErrorKind::ProviderTimeout,
+        _ => ErrorKind::Provider,
+    };
+    let detail = detail.map(|detail| format!(": {detail}")).unwrap_or_default();
+    Error::new(kind, format!("cannot reach {url}: {cause}{detail}")).caused_by(cause)
 }
 
 /// rustls's errors travel inside one or more `io::Error`s, whose `source` skips what they hold.
@@ -116,12 +132,12 @@ pub(super) fn of_answer(url: &str, status: StatusCode, headers: &HeaderMap, body
     if status.is_redirection() {
         let target =
             headers.get(header::LOCATION).and_then(|target| target.to_str().ok()).unwrap_or("elsewhere");
-        return Unreachable::NotOurs
-            .error(url, format_args!("it redirects to {target}, which is not followed"));
+        let cause = Unreachable::NotOurs { status: Some(status.as_u16()) };
+        return cause.error(url, format_args!("it redirects to {target}, which is not followed"));
     }
     let Some(message) = server_message(body) else {
         let what = format_args!("it answered {status} with a body that is not mcpctl-server's");
-        return Unreachable::NotOurs.error(url, what);
+        return Unreachable::NotOurs { status: Some(status.as_u16()) }.error(url, what);
     };
     let wait = retry_after(headers);
     match (ErrorKind::from_status(status.as_u16()), wait) {
@@ -179,7 +195,7 @@ mod tests {
         for (status, body) in [(404, "<html>nginx</html>"), (502, ""), (400, r#"{"detail":"x"}"#)] {
             let error = answer(status, body);
             let cause = error.source().and_then(|cause| cause.downcast_ref::<Unreachable>());
-            assert_eq!(cause, Some(&Unreachable::NotOurs), "{body}");
+            assert_eq!(cause, Some(&Unreachable::NotOurs { status: Some(status) }), "{body}");
             assert!(error.message().contains("http://h:1"), "{error}");
         }
         let mut headers = HeaderMap::new();

@@ -16,6 +16,7 @@
 //! Redirects are not followed: a token goes to the URL it is meant for and nowhere else.
 
 mod api;
+mod direct;
 mod failure;
 pub(crate) mod health;
 mod stream;
@@ -23,10 +24,11 @@ mod token;
 mod transport;
 
 pub use api::{Able, CanI, LoggedIn};
+pub use direct::{Direct, RawAnswer, RawBody};
 pub use failure::Unreachable;
 pub use stream::ChatStream;
 pub use token::Token;
-pub use transport::{Client, is_loopback, parse_base_url};
+pub use transport::{Client, Observer, is_loopback, parse_base_url};
 
 #[cfg(test)]
 #[path = "client_tests.rs"]

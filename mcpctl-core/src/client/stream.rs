@@ -13,7 +13,7 @@ use http::{Method, header};
 use serde_json::Value;
 
 use super::{
-    Client,
+    Client, RawBody, Unreachable,
     failure::{message_in, of_transport},
     transport::Patience,
 };
@@ -26,9 +26,10 @@ use crate::{
 ///
 /// Dropping it ends the request, and the server then ends the provider's.
 pub struct ChatStream {
-    body: Pin<Box<dyn Stream<Item = reqwest::Result<Bytes>> + Send>>,
+    body: Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>,
     decoder: SseDecoder,
-    url: String,
+    /// Was there before it was asked for: see [`begin`](Self::begin).
+    first: Option<Value>,
     /// Nothing more will come: the end was seen, or a failure was handed out.
     ended: bool,
     /// The connection is at its end; what the decoder still holds counts.
@@ -50,15 +51,28 @@ impl Client {
         let response = self.send(Method::POST, &path, &[], Some(&body), Patience::Endless).await?;
         let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
         if !kind.is_some_and(|kind| kind.starts_with("text/event-stream")) {
-            return Err(Error::new(ErrorKind::Provider, format!("llm `{llm}` did not answer with a stream")));
+            // A server of ours would have: this is something else in its place, and so no sign that it is down.
+            let error = Error::new(ErrorKind::Provider, format!("llm `{llm}` did not answer with a stream"));
+            return Err(error.caused_by(Unreachable::NotOurs { status: None }));
         }
-        Ok(ChatStream::new(Box::pin(response.bytes_stream()), self.base_url().to_owned()))
+        Ok(ChatStream::new(RawBody::of(response, self.base_url(), of_transport)))
     }
 }
 
 impl ChatStream {
-    fn new(body: Pin<Box<dyn Stream<Item = reqwest::Result<Bytes>> + Send>>, url: String) -> Self {
-        Self { body, decoder: SseDecoder::new(), url, ended: false, drained: false }
+    /// The chunks in the bytes of a stream in OpenAI's format.
+    pub(crate) fn new(body: impl Stream<Item = Result<Bytes>> + Send + 'static) -> Self {
+        Self { body: Box::pin(body), decoder: SseDecoder::new(), first: None, ended: false, drained: false }
+    }
+
+    /// Waits for the first chunk, which stays to be taken.
+    ///
+    /// # Errors
+    ///
+    /// The failure that came in its place: nothing of the answer has been seen.
+    pub(crate) async fn begin(&mut self) -> Result<()> {
+        self.first = self.next().await.transpose()?;
+        Ok(())
     }
 
     /// The next chunk; `None` after the end or a failure.
@@ -107,6 +121,9 @@ impl Stream for ChatStream {
     type Item = Result<Value>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(Ok(first)));
+        }
         loop {
             if self.ended {
                 return Poll::Ready(None);
@@ -123,10 +140,7 @@ impl Stream for ChatStream {
             }
             let pushed = match ready!(self.body.as_mut().poll_next(context)) {
                 Some(Ok(bytes)) => self.decoder.push(&bytes),
-                Some(Err(cause)) => {
-                    let error = of_transport(&self.url, &cause).context("the answer broke off");
-                    return Poll::Ready(self.fail(error));
-                }
+                Some(Err(error)) => return Poll::Ready(self.fail(error.context("the answer broke off"))),
                 None => {
                     self.drained = true;
                     self.decoder.finish()
@@ -141,10 +155,7 @@ impl Stream for ChatStream {
 
 impl fmt::Debug for ChatStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ChatStream")
-            .field("url", &self.url)
-            .field("ended", &self.ended)
-            .finish_non_exhaustive()
+        f.debug_struct("ChatStream").field("ended", &self.ended).finish_non_exhaustive()
     }
 }
 
@@ -156,7 +167,7 @@ mod tests {
     struct Reads(std::vec::IntoIter<&'static str>);
 
     impl Stream for Reads {
-        type Item = reqwest::Result<Bytes>;
+        type Item = Result<Bytes>;
 
         fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
             Poll::Ready(self.0.next().map(|text| Ok(Bytes::from(text))))
@@ -166,7 +177,7 @@ mod tests {
     async fn all(reads: &[&'static str]) -> (Vec<Value>, Option<Error>) {
         let owned: Vec<&'static str> = reads.into();
         let reads = Reads(owned.into_iter());
-        let mut stream = ChatStream::new(Box::pin(reads), "http://h".into());
+        let mut stream = ChatStream::new(reads);
         let mut chunks = Vec::new();
         while let Some(item) = stream.next().await {
             match item {

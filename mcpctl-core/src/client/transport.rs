@@ -1,8 +1,8 @@
 //! Requests and answers: URLs, the credential, limits.
 
-use std::time::Duration;
+use std::{fmt, sync::Arc, time::Duration};
 
-use http::{HeaderValue, Method, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde_json::Value;
 use url::{Host, Url};
 
@@ -10,11 +10,16 @@ use super::{
     Token,
     failure::{self, Unreachable},
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    resource::Kind,
+};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// For everything but inference, which takes as long as the model does.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
+const BEARER: &str = "Bearer ";
 
 /// A client of one server. Cheap to clone; clones share connections.
 #[derive(Clone, Debug)]
@@ -24,6 +29,13 @@ pub struct Client {
     authorization: Option<HeaderValue>,
     /// The user whom the caller acts for.
     acting_for: Option<HeaderValue>,
+    observer: Option<Arc<dyn Observer>>,
+}
+
+/// Is shown the headers of every answer of the server that is a success: some say more than the answer does.
+pub trait Observer: fmt::Debug + Send + Sync {
+    /// An answer has begun. This is on the caller's way, and so must not wait.
+    fn answered(&self, headers: &HeaderMap);
 }
 
 /// How long a request may take.
@@ -40,26 +52,10 @@ impl Client {
     ///
     /// Invalid, when the URL is not one ([`parse_base_url`]) or the token cannot be sent in a header.
     pub fn new(base_url: &str, token: Option<Token>) -> Result<Self> {
-        // Fails when the process has one already: then that one is used.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let base = parse_base_url(base_url)?;
-        let mut builder = reqwest::Client::builder()
-            .user_agent(concat!("mcpctl/", env!("CARGO_PKG_VERSION")))
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_nodelay(true);
-        if is_loopback(&base) {
-            // A proxy on the way to this very machine is never what is meant.
-            builder = builder.no_proxy();
-        }
-        if base.scheme() == "http" {
-            // No TLS will be spoken, so the system's certificates need not be read, nor be there.
-            builder = builder.tls_certs_only([]);
-        }
-        let http =
-            builder.build().map_err(|cause| Error::internal(cause).context("preparing the HTTP client"))?;
+        let http = http_to(&base, CONNECT_TIMEOUT)?;
         let authorization = token.map(|token| bearer(&token)).transpose()?;
-        Ok(Self { http, base, authorization, acting_for: None })
+        Ok(Self { http, base, authorization, acting_for: None, observer: None })
     }
 
     /// A client of the same server that acts for another user, by e-mail address: the caller needs the operation
@@ -71,7 +67,8 @@ impl Client {
     pub fn acting_for(&self, user: &str) -> Result<Self> {
         let user = HeaderValue::from_str(user);
         let user = user.map_err(|_| Error::invalid("the user to act for is no e-mail address"))?;
-        Ok(Self { acting_for: Some(user), ..self.clone() })
+        // What its answers say on the side is about that user, and an observer would take it for the caller.
+        Ok(Self { acting_for: Some(user), observer: None, ..self.clone() })
     }
 
     /// A client of the same server with another credential. The two share connections.
@@ -82,6 +79,39 @@ impl Client {
     pub fn with_token(&self, token: Option<Token>) -> Result<Self> {
         let authorization = token.map(|token| bearer(&token)).transpose()?;
         Ok(Self { authorization, ..self.clone() })
+    }
+
+    /// A client of the same server that shows its answers to `observer`. The two share connections.
+    #[must_use]
+    pub fn observed_by(&self, observer: Arc<dyn Observer>) -> Self {
+        Self { observer: Some(observer), ..self.clone() }
+    }
+
+    /// The same without an observer.
+    pub(crate) fn unobserved(&self) -> Self {
+        Self { observer: None, ..self.clone() }
+    }
+
+    /// The token that it sends, for whoever has to compare it.
+    pub(crate) fn token(&self) -> Option<&str> {
+        self.authorization.as_ref()?.to_str().ok()?.strip_prefix(BEARER)
+    }
+
+    /// Whether it acts for another user.
+    pub(crate) fn acts_for_another(&self) -> bool {
+        self.acting_for.is_some()
+    }
+
+    /// Asks with `HEAD` for one resource: the status tells whether the caller may view it, whatever it is.
+    ///
+    /// # Errors
+    ///
+    /// Unavailable, when nothing answers.
+    pub async fn probe(&self, kind: Kind, id_or_name: &str) -> Result<StatusCode> {
+        let path = ["api", "v1", kind.plural, id_or_name];
+        let answer =
+            self.exchange(Method::HEAD, &path, &[], |request| request.timeout(ANSWER_TIMEOUT)).await?;
+        Ok(answer.status())
     }
 
     /// The server's URL, without a slash at its end.
@@ -114,20 +144,17 @@ impl Client {
         body: Option<&Value>,
         patience: Patience,
     ) -> Result<reqwest::Response> {
-        let mut request = self.http.request(method, self.url(segments, query)?);
-        if let Some(authorization) = &self.authorization {
-            request = request.header(header::AUTHORIZATION, authorization.clone());
-        }
-        if let Some(user) = &self.acting_for {
-            request = request.header("impersonate-user", user.clone());
-        }
-        if let Some(body) = body {
-            request = request.json(body);
-        }
-        if patience == Patience::Short {
-            request = request.timeout(ANSWER_TIMEOUT);
-        }
-        let response = request.send().await.map_err(|cause| self.broken(&cause))?;
+        let response = self
+            .exchange(method, segments, query, |mut request| {
+                if let Some(body) = body {
+                    request = request.json(body);
+                }
+                match patience {
+                    Patience::Short => request.timeout(ANSWER_TIMEOUT),
+                    Patience::Endless => request,
+                }
+            })
+            .await?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);
@@ -135,6 +162,28 @@ impl Client {
         let headers = response.headers().clone();
         let body = response.bytes().await.map_err(|cause| self.broken(&cause))?;
         Err(failure::of_answer(self.base_url(), status, &headers, &body))
+    }
+
+    /// Sends a request that `fill` completes, and hands back the answer, whatever its status.
+    pub(super) async fn exchange(
+        &self,
+        method: Method,
+        segments: &[&str],
+        query: &[(&str, &str)],
+        fill: impl FnOnce(reqwest::RequestBuilder) -> reqwest::RequestBuilder,
+    ) -> Result<reqwest::Response> {
+        let mut request = fill(self.http.request(method, self.url(segments, query)?));
+        if let Some(authorization) = &self.authorization {
+            request = request.header(header::AUTHORIZATION, authorization.clone());
+        }
+        if let Some(user) = &self.acting_for {
+            request = request.header("impersonate-user", user.clone());
+        }
+        let response = request.send().await.map_err(|cause| self.broken(&cause))?;
+        if let Some(observer) = self.observer.as_ref().filter(|_| response.status().is_success()) {
+            observer.answered(response.headers());
+        }
+        Ok(response)
     }
 
     /// Sends a request and reads the JSON of its answer; null when the answer has no body.
@@ -160,12 +209,37 @@ impl Client {
     }
 
     pub(super) fn not_ours(&self, what: &str) -> Error {
-        Unreachable::NotOurs.error(self.base_url(), what)
+        Unreachable::NotOurs { status: None }.error(self.base_url(), what)
+    }
+
+    /// The error for a server that has not answered in the time that the caller gave it.
+    pub(crate) fn too_slow(&self) -> Error {
+        Unreachable::Timeout.error(self.base_url(), Unreachable::Timeout)
     }
 }
 
+/// An HTTP client for what is at `base`: no redirects, no proxy on the way to this very machine.
+pub(super) fn http_to(base: &Url, connect_timeout: Duration) -> Result<reqwest::Client> {
+    // Fails when the process has one already: then that one is used.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut builder = reqwest::Client::builder()
+        .user_agent(concat!("mcpctl/", env!("CARGO_PKG_VERSION")))
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(connect_timeout)
+        .tcp_nodelay(true);
+    if is_loopback(base) {
+        // A proxy on the way to this very machine is never what is meant.
+        builder = builder.no_proxy();
+    }
+    if base.scheme() == "http" {
+        // No TLS will be spoken, so the system's certificates need not be read, nor be there.
+        builder = builder.tls_certs_only([]);
+    }
+    builder.build().map_err(|cause| Error::internal(cause).context("preparing the HTTP client"))
+}
+
 fn bearer(token: &Token) -> Result<HeaderValue> {
-    let text = zeroize::Zeroizing::new(format!("Bearer {}", token.reveal()));
+    let text = zeroize::Zeroizing::new(format!("{BEARER}{}", token.reveal()));
     let mut value = HeaderValue::from_str(&text)
         .map_err(|_| Error::invalid("the token has characters that no token has; copy it again"))?;
     value.set_sensitive(true);

@@ -14,9 +14,25 @@
 //! *Down* is no connection, no answer in time, an answer that broke off, or a 5xx; error classes decide, never the
 //! words of a message. It fails closed: without the server's consent, nothing is answered locally.
 
+mod client;
+mod down;
+mod endpoint;
+mod lease_store;
+mod leases;
+mod local;
 pub mod managed;
+mod permission;
 mod providers;
+mod relay;
 mod router;
+mod settings;
 
+pub use client::FailoverClient;
+pub use lease_store::{FileLeases, Kept, LeaseStore, MemoryLeases};
+pub use leases::LeaseBook;
+pub use local::{LocalAnswer, LocalLlm, registry_of};
+pub use permission::ServerPermission;
 pub use providers::{Provider, ProviderRegistry};
+pub use relay::LocalBody;
 pub use router::{Consent, Decision, Down, FailoverRouter, NotRouted, Permission, Routed};
+pub use settings::{ProviderSettings, ProviderType, Surroundings};
