@@ -193,7 +193,7 @@ async fn the_command_line_says_who_answered() {
     world.remote.misbehave(Fault::Status(500));
     let told = "failover: answered by local provider local (with the server's consent)".to_owned();
     assert_eq!(said(&chat("plain")), (true, text(), told));
-    assert_eq!(said(&chat("gpt")).0, true);
+    assert!(said(&chat("gpt")).0);
     world.server.kill9();
     let told =
         "failover: answered by local provider local (under a lease of the server, which does not answer)";
