@@ -36,6 +36,7 @@ mod rekey;
 mod resources;
 mod routes;
 mod secrets;
+mod startup;
 mod store;
 mod streaming;
 mod surface;
