@@ -17,6 +17,7 @@
 mod client;
 mod down;
 mod endpoint;
+mod forward;
 mod lease_store;
 mod leases;
 mod local;
@@ -28,6 +29,7 @@ mod router;
 mod settings;
 
 pub use client::FailoverClient;
+pub use forward::{Call, Forwarded, Passed, PassedBody};
 pub use lease_store::{FileLeases, Kept, LeaseStore, MemoryLeases};
 pub use leases::LeaseBook;
 pub use local::{LocalAnswer, LocalLlm, registry_of};
