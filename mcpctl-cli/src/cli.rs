@@ -60,6 +60,9 @@ enum Command {
     Migrate(commands::migrate::Migrate),
     Test(commands::test::Test),
     Chat(commands::chat::Chat),
+    Proxy(commands::proxy::Proxy),
+    #[command(subcommand)]
+    Providers(commands::providers::Providers),
     #[command(subcommand)]
     Auth(commands::auth::Auth),
     #[command(subcommand)]
@@ -125,6 +128,8 @@ impl Cli {
             Command::Migrate(command) => command.run(&context).await,
             Command::Test(command) => command.run(&context).await,
             Command::Chat(command) => command.run(&context).await,
+            Command::Proxy(command) => command.run(&context).await,
+            Command::Providers(command) => command.run(&context).await,
             Command::Auth(command) => command.run(&context).await,
             Command::Config(command) => command.run(&context),
             Command::Completion(command) => command.run(&context),

@@ -70,6 +70,11 @@ impl Config {
         Ok(())
     }
 
+    /// The local providers, as the file lists them; null when it lists none.
+    pub(crate) fn providers(&self) -> &Value {
+        self.0.get("providers").unwrap_or(&Value::Null)
+    }
+
     /// The names of the contexts.
     pub(crate) fn contexts(&self) -> Vec<&str> {
         let contexts = self.0.get("contexts").and_then(Value::as_object);

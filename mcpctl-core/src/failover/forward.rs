@@ -156,7 +156,8 @@ impl FailoverClient {
     /// The server's answer: begun, if it is a stream; else whole.
     async fn ask_server(&self, call: &Call) -> Result<Passed, Failed> {
         let path: Vec<&str> = call.api.path().split('/').skip(1).collect();
-        let answer = self.client().forward(Method::POST, &path, call.headers.clone(), call.body.clone()).await;
+        let answer =
+            self.client().forward(Method::POST, &path, call.headers.clone(), call.body.clone()).await;
         let answer = answer.map_err(Failed::Unanswered)?;
         if answer.status.is_redirection() {
             return Err(Failed::Unanswered(redirected(answer.status)));
