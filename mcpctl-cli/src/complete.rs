@@ -294,8 +294,8 @@ fn kinds_and_fields(current: &str) -> Found {
 
 fn providers(typed: &Typed) -> Vec<String> {
     let config = typed.context().and_then(|context| Config::load(&context.home).ok());
-    let listed = config.and_then(|config| config.providers().as_array().cloned()).unwrap_or_default();
-    listed.iter().filter_map(|entry| Some(entry.get("name")?.as_str()?.to_owned())).collect()
+    let listed = config.and_then(|config| config.providers().ok()).unwrap_or_default();
+    listed.into_iter().map(|provider| provider.name).collect()
 }
 
 fn contexts(typed: &Typed) -> Vec<String> {

@@ -2,6 +2,7 @@
 
 use mcpctl_core::{
     client::parse_base_url,
+    failover::ProviderSettings,
     resource::{MASK, is_credential_key},
 };
 use serde_json::{Map, Value, json};
@@ -70,9 +71,12 @@ impl Config {
         Ok(())
     }
 
-    /// The local providers, as the file lists them; null when it lists none.
-    pub(crate) fn providers(&self) -> &Value {
-        self.0.get("providers").unwrap_or(&Value::Null)
+    /// The local providers.
+    pub(crate) fn providers(&self) -> Result<Vec<ProviderSettings>, Failure> {
+        let settings = ProviderSettings::list(self.0.get("providers").unwrap_or(&Value::Null));
+        settings.map_err(|error| {
+            Failure::new(format!("reading {FILE}: {}", error.message())).hint("correct the file")
+        })
     }
 
     /// The names of the contexts.

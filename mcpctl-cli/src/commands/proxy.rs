@@ -13,7 +13,10 @@ use zeroize::Zeroizing;
 use crate::{
     context::Context,
     failure::{Failure, note, warn},
-    proxy::{Guard, Journal, Note, Origin, Proxy as State, Remote, bind, of_config, random_token, serve},
+    proxy::{
+        Guard, Journal, Note, Origin, Proxy as State, Remote, bind, of_config, random_token, serve,
+        stop_providers,
+    },
 };
 
 /// Serve OpenAI's and Anthropic's APIs on this machine, with failover
@@ -88,15 +91,7 @@ impl Proxy {
         if told.is_ok() {
             serve(listener, proxy.clone(), stop).await;
         }
-        let mut stopping = tokio::task::JoinSet::new();
-        for provider in providers.list() {
-            stopping.spawn(async move {
-                if let Some(managed) = provider.managed() {
-                    managed.stop().await;
-                }
-            });
-        }
-        stopping.join_all().await;
+        stop_providers(&providers).await;
         leases.settle(std::time::Duration::from_secs(2)).await;
         proxy.note.remove(&context.home);
         told

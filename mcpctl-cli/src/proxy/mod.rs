@@ -14,7 +14,7 @@ pub(crate) use guard::{Guard, Origin};
 pub(crate) use journal::Journal;
 pub(crate) use listen::{bind, serve};
 pub(crate) use note::{Note, random_token};
-pub(crate) use providers::{of_config, shown, try_out};
+pub(crate) use providers::{of_config, shown, stop as stop_providers, try_out};
 
 use mcpctl_core::failover::FailoverClient;
 

@@ -7,12 +7,9 @@ use std::{
 
 use bytes::Bytes;
 use mcpctl_core::{
-    Error, Result,
+    Result,
     adapter::Api,
-    failover::{
-        LocalLlm, Provider as _, ProviderRegistry, ProviderSettings, Surroundings, managed::ManagedState,
-        registry_of,
-    },
+    failover::{LocalLlm, Provider as _, ProviderRegistry, Surroundings, managed::ManagedState, registry_of},
 };
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -25,14 +22,28 @@ const KNOCK: Duration = Duration::from_millis(500);
 
 /// The providers that `config.json` lists.
 pub(crate) fn of_config(home: &Home) -> Result<Arc<ProviderRegistry<LocalLlm>>, Failure> {
-    let config = Config::load(home)?;
-    let fault = |error: Error| Failure::from(error).context(home.file("config.json").display());
-    let mut settings = ProviderSettings::list(config.providers()).map_err(fault)?;
+    let mut settings = Config::load(home)?.providers()?;
     for settings in &mut settings {
         settings.surroundings =
             Surroundings { environment: std::env::vars_os().collect(), folder: Some(home.file("vllm")) };
     }
-    Ok(Arc::new(registry_of(settings).map_err(fault)?))
+    let registry = registry_of(settings).map_err(|error| {
+        Failure::from(error).context(format!("reading {}", home.file("config.json").display()))
+    })?;
+    Ok(Arc::new(registry))
+}
+
+/// Stops those that this program has started.
+pub(crate) async fn stop(providers: &ProviderRegistry<LocalLlm>) {
+    let mut stopping = tokio::task::JoinSet::new();
+    for provider in providers.list() {
+        stopping.spawn(async move {
+            if let Some(managed) = provider.managed() {
+                managed.stop().await;
+            }
+        });
+    }
+    stopping.join_all().await;
 }
 
 /// What the user is told of each. `holds` says whether this very program is the one that starts and stops them.

@@ -22,7 +22,8 @@ use crate::{
 /// gives a provider itself unless an Llm says otherwise, so that its own word comes first.
 const PATIENCE: Duration = Duration::from_secs(330);
 
-/// A client whose calls local providers may answer while the server, or a provider behind it, is down.
+/// A client whose calls local providers may answer while the server, or a provider behind it, is down. Mappings and
+/// leases go by an Llm's name, so it is to be called by that.
 #[derive(Clone)]
 pub struct FailoverClient {
     client: Client,

@@ -50,6 +50,8 @@ struct State {
     keys: PublicKeys,
     /// Not looked at yet.
     waiting: Vec<String>,
+    /// How often the server has said no.
+    refusals: u64,
     /// What the store has not been told: an Llm's lease, or that it has none any more.
     unsaved: BTreeMap<String, Option<String>>,
     /// Nor the latest time.
@@ -122,8 +124,9 @@ impl LeaseBook {
     /// Forgets the lease for an Llm: the server has said no.
     pub fn forget(&self, llm: &str) {
         let mut state = self.0.state();
-        // What waits may be for this Llm. It is gone too; the next answer brings another.
+        // What waits or is looked at may be for this Llm. It is gone too; the next answer brings another.
         state.waiting.clear();
+        state.refusals += 1;
         state.kept.leases.remove(llm);
         state.unsaved.insert(llm.to_owned(), None);
         self.work(state);
@@ -206,10 +209,14 @@ impl Book {
         Ok(())
     }
 
-    /// Files those of these leases that a known key signed, and gives back those that an unknown one did.
-    fn file(&self, leases: Vec<String>) -> Vec<String> {
+    /// Files those of these leases that a known key signed, and gives back those that an unknown one did. None is filed
+    /// when the server has said no since they were taken, when it had said so `refusals` times.
+    fn file(&self, leases: Vec<String>, refusals: u64) -> Vec<String> {
         let mut state = self.state();
         let mut unknown = Vec::new();
+        if state.refusals != refusals {
+            return unknown;
+        }
         for text in leases {
             match state.keys.verify(&text) {
                 Ok(claims) => state.file(claims, text),
@@ -300,19 +307,19 @@ struct Worker {
 impl Worker {
     async fn run(mut self) {
         loop {
-            let waiting = {
+            let (waiting, refusals) = {
                 let mut state = self.book.state();
                 if state.waiting.is_empty() && !state.is_unsaved() {
                     self.book.working.send_replace(false);
                     self.done = true;
                     return;
                 }
-                mem::take(&mut state.waiting)
+                (mem::take(&mut state.waiting), state.refusals)
             };
-            let unknown = self.book.file(waiting);
+            let unknown = self.book.file(waiting, refusals);
             if !unknown.is_empty() && self.book.may_ask() {
                 self.book.ask_keys().await;
-                self.book.file(unknown);
+                self.book.file(unknown, refusals);
             }
             if self.book.state().is_unsaved() {
                 self.book.save().await;

@@ -168,6 +168,21 @@ async fn an_unknown_key_that_cannot_be_had_leaves_nothing() {
     assert_eq!(judge(&book), Err("no lease is held for this llm"));
 }
 
+#[tokio::test]
+async fn what_was_taken_before_the_server_said_no_is_not_filed_after() {
+    let (key, hands) = (SigningKey::generate().unwrap(), Hands::at(START));
+    let book = book(&store(&key, &[]), &hands);
+    let text = key.sign(&claims("gpt", "t0p", 100));
+    book.take(&text);
+    book.forget("gpt");
+    book.settle(SOON).await;
+    // Nor is what the background had taken up already.
+    book.0.file(vec![text.clone()], 0);
+    assert_eq!(judge(&book), Err("no lease is held for this llm"));
+    book.0.file(vec![text], 1);
+    assert_eq!(judge(&book), Ok(()));
+}
+
 #[test]
 fn the_file_is_private_replaced_as_a_whole_and_survives_damage() {
     let folder = tempfile::tempdir().unwrap();
