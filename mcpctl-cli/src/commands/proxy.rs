@@ -1,6 +1,12 @@
 //! `mcpctl proxy`
 
-use std::{fs, io, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{
+    fs, io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use clap::Args;
 use jiff::Timestamp;
@@ -73,7 +79,7 @@ impl Proxy {
         let address = listener.local_addr()?;
         let token = self.token()?;
         let note = Note {
-            url: format!("http://{address}"),
+            url: format!("http://{}", reachable(address)),
             pid: std::process::id(),
             since: Timestamp::now(),
             token: token.as_ref().map(|token| Token::new(token.as_str())),
@@ -92,7 +98,7 @@ impl Proxy {
             serve(listener, proxy.clone(), stop).await;
         }
         stop_providers(&providers).await;
-        leases.settle(std::time::Duration::from_secs(2)).await;
+        leases.settle(Duration::from_secs(2)).await;
         proxy.note.remove(&context.home);
         told
     }
@@ -113,6 +119,7 @@ impl Proxy {
             }
             Err(error) => return Err(failed("reading", error)),
         };
+        refuse_if_exposed(path)?;
         let token = text.trim();
         if token.len() < 16 || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
             let message =
@@ -123,7 +130,35 @@ impl Proxy {
     }
 }
 
-fn create_private(path: &std::path::Path, token: &str) -> io::Result<()> {
+/// An address of this machine where one asks what listens on all of them.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+/// A token that others can read keeps nobody out.
+#[cfg(unix)]
+fn refuse_if_exposed(path: &Path) -> Result<(), Failure> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = fs::metadata(path)?.permissions().mode() & 0o777;
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    let path = path.display();
+    Err(Failure::new(format!("{path} has mode {mode:03o}: others can read the token"))
+        .hint(format!("run `chmod 600 {path}`, or delete it, and one will be made")))
+}
+
+#[cfg(not(unix))]
+fn refuse_if_exposed(_path: &Path) -> Result<(), Failure> {
+    Ok(())
+}
+
+fn create_private(path: &Path, token: &str) -> io::Result<()> {
     let mut options = fs::File::options();
     options.write(true).create_new(true);
     #[cfg(unix)]
