@@ -93,7 +93,7 @@ enum Rest {
 /// Why the server's answer is not the one that was wanted.
 enum Failed {
     /// It is a refusal, or a 5xx: it is kept, for it may have to be the answer.
-    Answered(Passed),
+    Answered(Box<Passed>),
     /// There is none.
     Unanswered(Error),
 }
@@ -136,7 +136,7 @@ impl FailoverClient {
             Ok(Routed { value, via, decision, .. }) => (Ok(value), via, decision),
             Err(NotRouted { error: Failed::Answered(answer), decision }) => {
                 self.heed_status(llm, answer.status);
-                (Ok(answer), None, decision)
+                (Ok(*answer), None, decision)
             }
             Err(NotRouted { error: Failed::Unanswered(error), decision }) => (Err(error), None, decision),
         };
@@ -165,7 +165,7 @@ impl FailoverClient {
         let is_stream = answer.is_event_stream();
         let answer = Passed::from_server(answer);
         if !answer.status.is_success() {
-            return Err(Failed::Answered(answer));
+            return Err(Failed::Answered(Box::new(answer)));
         }
         let most = if is_stream { 1 } else { MAX_WHOLE };
         let answer = answer.begin(most).await.map_err(Failed::Unanswered)?;
