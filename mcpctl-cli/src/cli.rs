@@ -58,6 +58,11 @@ enum Command {
     ApiResources(commands::api_resources::ApiResources),
     #[command(subcommand)]
     Migrate(commands::migrate::Migrate),
+    #[command(subcommand)]
+    Backup(commands::backup::Backup),
+    /// The same as `backup restore`
+    #[command(hide = true)]
+    Restore(commands::backup::Restore),
     Test(commands::test::Test),
     Chat(commands::chat::Chat),
     Proxy(commands::proxy::Proxy),
@@ -126,6 +131,8 @@ impl Cli {
             Command::Explain(command) => command.run(&context),
             Command::ApiResources(command) => command.run(&context),
             Command::Migrate(command) => command.run(&context).await,
+            Command::Backup(command) => command.run(&context).await,
+            Command::Restore(command) => command.run(&context).await,
             Command::Test(command) => command.run(&context).await,
             Command::Chat(command) => command.run(&context).await,
             Command::Proxy(command) => command.run(&context).await,

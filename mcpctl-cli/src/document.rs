@@ -37,8 +37,8 @@ pub(crate) fn load(paths: &[String]) -> Result<Vec<Document>, Failure> {
     if documents.is_empty() {
         return Err(Failure::new(format!("no resources in {}", paths.join(", "))));
     }
-    let specs: Vec<(Kind, &Spec)> =
-        documents.iter().map(|document| (document.kind, &document.body)).collect();
+    let specs: Vec<_> =
+        documents.iter().map(|document| (document.kind, document.name.as_str(), &document.body)).collect();
     let sequence = apply_sequence(&specs);
     let mut documents: Vec<Option<Document>> = documents.into_iter().map(Some).collect();
     Ok(sequence.into_iter().filter_map(|place| documents.get_mut(place)?.take()).collect())

@@ -4,6 +4,8 @@ pub mod adapter;
 pub mod audit;
 pub mod auth;
 #[cfg(feature = "client")]
+pub mod backup;
+#[cfg(feature = "client")]
 pub mod client;
 pub mod error;
 #[cfg(feature = "client")]

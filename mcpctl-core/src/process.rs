@@ -14,6 +14,7 @@ impl Group {
     }
 
     /// The number of the group, which is that of its leader.
+    #[cfg(feature = "client")]
     pub(crate) fn pid(self) -> Pid {
         self.0
     }

@@ -25,6 +25,8 @@ use crate::{App, respond::Refusal};
 
 /// The largest body, in bytes.
 const MAX_BODY: usize = 10 * 1024 * 1024;
+/// The largest body of a restore, which is everything there is: it is read for nobody but who may restore.
+pub(crate) const MAX_RESTORE: usize = 128 * 1024 * 1024;
 /// How much of a body is read that nobody wants, in bytes, and for how long.
 const MAX_UNWANTED: usize = 256 * 1024;
 const UNWANTED_DEADLINE: Duration = Duration::from_secs(2);
@@ -102,17 +104,22 @@ pub(crate) async fn json_body(app: &App, request: Input<'_>) -> Result<Spec, Ref
 
 /// The whole body, which must be said to be JSON.
 pub(crate) async fn read_body(app: &App, request: Input<'_>) -> Result<Bytes, Refusal> {
+    read_body_of(app, request, MAX_BODY).await
+}
+
+/// The same for a body of at most `most` bytes.
+pub(crate) async fn read_body_of(app: &App, request: Input<'_>, most: usize) -> Result<Bytes, Refusal> {
     check_content_type(request.headers())?;
     let too_large = || {
-        let message = format!("the body is larger than {MAX_BODY} bytes");
+        let message = format!("the body is larger than {most} bytes");
         Refusal::from(Error::new(mcpctl_core::ErrorKind::TooLarge, message))
     };
     let announced =
         request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|length| length > MAX_BODY as u64) {
+    if announced.is_some_and(|length| length > most as u64) {
         return Err(too_large());
     }
-    read_whole(request.into_body(), MAX_BODY, app.body_timeout).await.map_err(|fault| match fault {
+    read_whole(request.into_body(), most, app.body_timeout).await.map_err(|fault| match fault {
         BodyFault::TooLong => too_large(),
         BodyFault::TooSlow => Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body took too long to arrive"),
         BodyFault::Broken(_) => Error::invalid("the body broke off").into(),

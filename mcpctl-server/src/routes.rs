@@ -94,6 +94,10 @@ pub enum Endpoint {
     TestBackend,
     /// Move Secrets to another backend.
     Migrate,
+    /// Read everything.
+    Backup,
+    /// Write everything back.
+    Restore,
     /// Ask the Llm in the path.
     CallNamed(Api),
     /// Ask the Llm in the body.
@@ -138,6 +142,8 @@ pub fn all() -> Vec<Route> {
         route(Method::GET, "/api/v1/auditlogs", Access::Operation(Operation::Audit), E::AuditLogs),
         route(Method::GET, "/api/v1/auditlogs/{name}", Access::Operation(Operation::Audit), E::AuditLog),
         route(Method::POST, MIGRATE, Access::Operation(Operation::MigrateSecrets), E::Migrate),
+        route(Method::POST, "/api/v1/backup", Access::Operation(Operation::Backup), E::Backup),
+        route(Method::POST, "/api/v1/restore", Access::Operation(Operation::Restore), E::Restore),
         // It sends the backend's credential to where the backend's config says, as a change of the config would.
         route(Method::POST, "/api/v1/secretbackends/{name}/test", EDIT_BACKEND, E::TestBackend),
         route(Method::POST, "/api/v1/llms/{name}/infer", RUN, E::CallNamed(Api::ChatCompletions)),

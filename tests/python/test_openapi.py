@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -53,22 +55,34 @@ def test_it_is_openapi(server: Server) -> None:
     assert json.loads(printed) == document
 
 
-def ask(case: Any, server: Server, token: str) -> None:
+@pytest.fixture(scope="module")
+def asked() -> Iterator[Counter[int]]:
+    """How often each status was the answer; shown at the end (`pytest -s`)."""
+    statuses: Counter[int] = Counter()
+    yield statuses
+    print(f"\n{statuses.total()} requests: {dict(sorted(statuses.items()))}")
+
+
+def ask(case: Any, server: Server, token: str, asked: Counter[int]) -> None:
     # Else nearly every request would be refused for a user that nobody is.
     case.headers.pop("Impersonate-User", None)
     # Such an answer has no end.
     if case.query:
         case.query.pop("watch", None)
-    case.call_and_validate(base_url=server.url, headers={"Authorization": f"Bearer {token}"}, checks=CHECKS)
+    headers = {"Authorization": f"Bearer {token}"}
+    answer = case.call_and_validate(base_url=server.url, headers=headers, checks=CHECKS)
+    asked[answer.status_code] += 1
 
 
 @described.parametrize()
 @generated
-def test_an_admin_is_answered_as_it_says(case: Any, server: Server, admin: str) -> None:
-    ask(case, server, admin)
+def test_an_admin_is_answered_as_it_says(case: Any, server: Server, admin: str, asked: Counter[int]) -> None:
+    ask(case, server, admin, asked)
 
 
 @described.parametrize()
 @generated
-def test_who_may_little_is_answered_as_it_says(case: Any, server: Server, token: str) -> None:
-    ask(case, server, token)
+def test_who_may_little_is_answered_as_it_says(
+    case: Any, server: Server, token: str, asked: Counter[int]
+) -> None:
+    ask(case, server, token, asked)

@@ -36,13 +36,14 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "registry", "resource", "secret", "wire",
         ],
     ),
+    ("backup", &["error", "random", "resource"]),
     ("client", &["error", "rbac", "resource", "wire"]),
     ("failover", &["adapter", "client", "error", "lease", "process", "resource", "secret", "wire"]),
     ("conformance", &["error", "random", "rbac", "resource", "store"]),
 ];
 
 /// Modules that do no I/O, and so have no reason to be async.
-const PURE: &[&str] = &["error", "resource", "rbac", "wire", "adapter", "lease"];
+const PURE: &[&str] = &["error", "resource", "rbac", "wire", "adapter", "backup", "lease"];
 
 /// Who alone may name a crate, by the beginning of the path inside core.
 const ONLY: &[(&[&str], &[&str])] = &[

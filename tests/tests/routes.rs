@@ -118,6 +118,7 @@ fn the_access_follows_from_method_and_path() {
         let expected = match (route.method.as_str(), parts.as_slice()) {
             (_, ["api", "v1", "auth" | "auditlogs" | "apply", ..] | ["v1", ..] | [_]) => continue,
             ("POST", ["api", "v1", "secrets", "migrate"]) => "migrate-secrets".to_owned(),
+            ("POST", ["api", "v1", operation @ ("backup" | "restore")]) => (*operation).to_owned(),
             ("GET", ["api", "v1", kind]) => format!("view:{kind}"),
             ("POST", ["api", "v1", kind]) => format!("create:{kind}"),
             ("GET", ["api", "v1", kind, "{name}"]) => format!("view:{kind}:{NAME}"),

@@ -1,12 +1,8 @@
 //! `mcpctl migrate`
 
-use std::{
-    collections::HashSet,
-    io::{IsTerminal as _, stderr},
-};
+use std::collections::HashSet;
 
 use clap::{Args, Subcommand};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use mcpctl_core::{
     client::Client,
     resource::{Spec, kinds::SECRETS},
@@ -16,7 +12,7 @@ use serde_json::{Value, json};
 use crate::{
     context::Context,
     failure::{Failure, warn},
-    output::{Format, text::inline},
+    output::{Format, bar, text::inline},
 };
 
 /// Move what the server keeps to another place
@@ -81,7 +77,7 @@ impl MigrateSecrets {
                 true => self.names_at_source(&client).await?,
                 false => self.names.clone(),
             };
-            let bar = bar(names.len());
+            let bar = bar(names.len(), "secrets");
             for batch in names.chunks(BATCH) {
                 let moved = client.migrate_secrets(&self.order(Some(batch))).await;
                 // What is moved is moved: the summary is worth having.
@@ -158,14 +154,4 @@ impl Totals {
             earlier.into_iter().filter(|failure| !name(failure).is_some_and(|name| settled.contains(&name))),
         );
     }
-}
-
-/// A bar on the terminal, or nothing.
-fn bar(length: usize) -> ProgressBar {
-    if !stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} secrets, {eta} left");
-    let bar = ProgressBar::with_draw_target(Some(length as u64), ProgressDrawTarget::stderr());
-    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }

@@ -4,6 +4,7 @@ pub(crate) mod api_resources;
 pub(crate) mod apply;
 mod auditlogs;
 pub(crate) mod auth;
+pub(crate) mod backup;
 pub(crate) mod chat;
 pub(crate) mod completion;
 pub(crate) mod config;

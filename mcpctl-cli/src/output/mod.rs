@@ -3,12 +3,14 @@
 mod describe;
 mod jsonpath;
 mod list;
+mod progress;
 mod table;
 pub(crate) mod text;
 
 pub(crate) use describe::{Notes, block, describe};
 pub(crate) use jsonpath::{Path, Template};
 pub(crate) use list::{List, SoFar, manifest};
+pub(crate) use progress::{bar, spinner};
 
 use std::io::{self, IsTerminal, Write};
 

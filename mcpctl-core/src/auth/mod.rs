@@ -5,6 +5,6 @@ mod password;
 mod principal;
 
 pub(crate) use limiter::LoginLimiter;
-pub(crate) use password::Passwords;
+pub(crate) use password::{Passwords, is_hash};
 pub(crate) use principal::ApiToken;
 pub use principal::{Principal, new_token};

@@ -90,6 +90,14 @@ fn give_way() {
     let _ = rustix::process::setpriority_process(None, 10);
 }
 
+/// Whether a hash from elsewhere can be verified, and costs no more than ours do many times over.
+pub(crate) fn is_hash(text: &str) -> bool {
+    let Ok(hash) = PasswordHash::new(text) else { return false };
+    let Ok(params) = Params::try_from(&hash) else { return false };
+    let modest = params.m_cost() <= 256 * 1024 && params.t_cost() <= 16 && params.p_cost() <= 16;
+    hash.algorithm.as_str() == "argon2id" && hash.hash.is_some() && modest
+}
+
 fn hasher() -> Result<Argon2<'static>> {
     let params = Params::new(19 * 1024, 2, 1, None).map_err(|fault| Error::internal(fault.to_string()))?;
     Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
@@ -105,6 +113,21 @@ fn hash_now(password: &SecretValue) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hashes_from_elsewhere_are_looked_at() {
+        let ours = hash_now(&SecretValue::new("secret word")).unwrap();
+        assert!(is_hash(&ours));
+        for bad in [
+            "",
+            "secret word",
+            &ours[..30],
+            &ours.replace("m=19456", "m=4194304"),
+            &ours.replace("argon2id", "argon2i"),
+        ] {
+            assert!(!is_hash(bad), "{bad}");
+        }
+    }
 
     #[tokio::test]
     async fn only_the_right_password_fits() {

@@ -237,18 +237,47 @@ impl Client {
         self.object(answer)
     }
 
-    /// Makes and changes resources, each with its `kind` and its `name`, all in one transaction or none of them. What
-    /// became of each: `{kind, name, outcome, error?, token?}`.
+    /// Makes and changes resources, each with its `kind` and its `name`: with `atomic`, all in one transaction or none
+    /// of them; with `dry_run`, only finds out what would become of them. What became of each:
+    /// `{kind, name, outcome, error?, token?}`.
     ///
     /// # Errors
     ///
     /// As for every call. That a resource is refused is none: its outcome says so.
-    pub async fn apply_atomically(&self, resources: Vec<Spec>) -> Result<Vec<Spec>> {
-        let body = json!({"resources": resources, "atomic": true});
+    pub async fn apply(&self, resources: Vec<Spec>, atomic: bool, dry_run: bool) -> Result<Vec<Spec>> {
+        let body = json!({"resources": resources, "atomic": atomic, "dryRun": dry_run});
         let mut answer = self.call(Method::POST, &["apply"], &[], Some(&body)).await?;
         match answer.get_mut("results").map(Value::take) {
             Some(Value::Array(results)) => results.into_iter().map(|one| self.object(one)).collect(),
             _ => Err(self.not_ours("its answer to `apply` has no results")),
+        }
+    }
+
+    /// Everything that the server keeps: `{manifest, resources}`. It takes the operation `backup` and, `with_values`, the
+    /// permission to edit every Secret.
+    ///
+    /// # Errors
+    ///
+    /// Those of every call, and what secret backends say.
+    pub async fn backup(&self, with_values: bool) -> Result<Spec> {
+        let order = json!({"withValues": with_values});
+        let answer =
+            self.json(Method::POST, &["api", "v1", "backup"], &[], Some(&order), Patience::Endless).await?;
+        self.object(answer)
+    }
+
+    /// Writes everything back, all or nothing: `{resources, onConflict?, dryRun?}`. What became of each, in order:
+    /// `{kind, name, outcome, error?, note?}`. It takes the operation `restore` and every other permission.
+    ///
+    /// # Errors
+    ///
+    /// Those of every call. That one is refused is no error: it is in the answer, and then nothing was changed.
+    pub async fn restore(&self, order: &Value) -> Result<Vec<Spec>> {
+        let path = ["api", "v1", "restore"];
+        let answer = self.json(Method::POST, &path, &[], Some(order), Patience::Endless).await?;
+        match self.object(answer)?.remove("results") {
+            Some(Value::Array(results)) => results.into_iter().map(|one| self.object(one)).collect(),
+            _ => Err(self.not_ours("its answer to `restore` has no results")),
         }
     }
 

@@ -25,6 +25,12 @@ pub struct Wanted {
     pub body: Spec,
 }
 
+impl Wanted {
+    fn name(&self) -> &str {
+        self.body.get("name").and_then(Value::as_str).unwrap_or_default()
+    }
+}
+
 /// How to apply resources.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ApplyMode {
@@ -105,19 +111,18 @@ impl Registry {
     }
 
     async fn apply_each(&self, who: &Principal, wanted: &[Wanted], rehearsing: bool) -> Result<Vec<Applied>> {
-        let specs: Vec<(Kind, &Spec)> = wanted.iter().map(|one| (one.kind, &one.body)).collect();
+        let specs: Vec<_> = wanted.iter().map(|one| (one.kind, one.name(), &one.body)).collect();
         let mut applied = Vec::with_capacity(wanted.len());
         for place in apply_sequence(&specs) {
             let Some(one) = wanted.get(place) else { continue };
-            let name = one.body.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
-            let outcome = self.apply_one(who, one, &name, rehearsing).await;
+            let outcome = self.apply_one(who, one, one.name(), rehearsing).await;
             if rehearsing
                 && let Err(error) = &outcome
                 && error.kind() == ErrorKind::Unavailable
             {
                 return outcome.map(|_| Vec::new());
             }
-            applied.push((place, Applied { kind: one.kind, name, outcome }));
+            applied.push((place, Applied { kind: one.kind, name: one.name().to_owned(), outcome }));
         }
         applied.sort_by_key(|(place, _)| *place);
         Ok(applied.into_iter().map(|(_, one)| one).collect())

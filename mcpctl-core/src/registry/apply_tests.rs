@@ -56,7 +56,7 @@ impl World {
         count
     }
 
-    async fn changes_told(&self) -> usize {
+    pub(super) async fn changes_told(&self) -> usize {
         let query = EventQuery { kind: Some("resource_change".into()), limit: 1000, ..EventQuery::default() };
         crate::store::EventStore::events(&*self.store, &query).await.unwrap().len()
     }

@@ -112,20 +112,25 @@ impl Registry {
         reading: Reading,
     ) -> Result<Draft<'a>> {
         let mut draft = Draft::new(kind, stored, name, reading);
-        self.before_references(who, &mut draft).await?;
+        self.refer(who, &mut draft).await?;
+        self.apply_behaviour(who, &mut draft).await?;
+        Ok(draft)
+    }
+
+    /// Gives a draft's references the ids of what they name.
+    pub(super) async fn refer(&self, who: &Principal, draft: &mut Draft<'_>) -> Result<()> {
+        self.before_references(who, draft).await?;
         let mut faults = Faults::default();
         references::resolve(
             &*self.inner.store,
             &self.snapshot(),
-            kind,
+            draft.kind,
             &mut draft.next.spec,
             &mut draft.txn.conditions,
             &mut faults,
         )
         .await?;
-        faults.into_result()?;
-        self.apply_behaviour(who, &mut draft).await?;
-        Ok(draft)
+        faults.into_result()
     }
 }
 

@@ -6,6 +6,7 @@
 mod access;
 mod apply;
 mod backends;
+mod backup;
 mod copies;
 #[cfg(feature = "openbao")]
 mod credentials;
@@ -25,6 +26,7 @@ mod query;
 mod references;
 mod rehearsal;
 mod rekey;
+mod restore;
 mod secrets;
 mod snapshot;
 mod tokens;
@@ -34,12 +36,14 @@ mod write;
 
 pub use access::{CanI, WhoCan};
 pub use apply::{Applied, ApplyMode, Done, Wanted};
+pub use backup::Backup;
 pub use login::{LoggedIn, NewAdmin, Origin};
 pub use migrate::{MigrationOrder, MigrationReport};
 pub use open::{Registry, RegistryBuilder};
 pub use project::{LlmStatus, ProjectLlm};
 pub use query::{ListQuery, Page};
 pub use rekey::Rekeyed;
+pub use restore::{OnConflict, RestoreMode, Restored, RestoredAs};
 pub use snapshot::{LlmEntry, Shelf, Snapshot};
 
 pub use watch::{Happened, Watch};
@@ -49,5 +53,7 @@ pub use write::Created;
 mod access_tests;
 #[cfg(test)]
 mod apply_tests;
+#[cfg(test)]
+mod restore_tests;
 #[cfg(test)]
 mod tests;

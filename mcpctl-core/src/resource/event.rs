@@ -76,6 +76,8 @@ pub enum EventDetail {
     Migration(Migration),
     /// Somebody acted for another user: the event's `impersonator` for its `user`.
     Impersonation(Impersonation),
+    /// Everything was read for a backup.
+    Backup(Backup),
 }
 
 /// A call of an Llm.
@@ -198,6 +200,16 @@ pub struct Migration {
     pub version: i64,
 }
 
+/// Everything was read for a backup.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Backup {
+    /// How many resources.
+    pub resources: u64,
+    /// Whether with the values of Secrets.
+    pub with_values: bool,
+}
+
 /// Somebody acted for another user.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -258,6 +270,7 @@ impl AuditEvent {
             }
             EventDetail::Impersonation(impersonation) => tidy(&mut impersonation.request),
             EventDetail::Rekey(rekey) => tidy(&mut rekey.key),
+            EventDetail::Backup(_) => {}
         }
         let Actor { user, token, impersonator, request_id, .. } = &mut actor;
         [user, token, impersonator, request_id].into_iter().flatten().for_each(tidy_shared);
@@ -276,6 +289,7 @@ impl AuditEvent {
             EventDetail::Migration(_) => "migration",
             EventDetail::Impersonation(_) => "impersonation",
             EventDetail::Rekey(_) => "rekey",
+            EventDetail::Backup(_) => "backup",
         }
     }
 

@@ -29,8 +29,8 @@ mod view;
 pub use body::parse_body;
 pub(crate) use event::first_id_at;
 pub use event::{
-    Actor, AuditEvent, Change, Denial, EventDetail, Impersonation, InferenceCall, Login, Migration, Rekey,
-    Reveal,
+    Actor, AuditEvent, Backup, Change, Denial, EventDetail, Impersonation, InferenceCall, Login, Migration,
+    Rekey, Reveal,
 };
 pub use faults::Faults;
 pub use field::{Field, FieldType, Mention, OnDelete};

@@ -2,6 +2,7 @@
 
 mod apply;
 mod auth;
+mod backup;
 mod health;
 mod inference;
 mod resources;
@@ -65,6 +66,8 @@ async fn manage(
         Endpoint::Delete(kind) => resources::delete(app, who, kind, &call.name, &request).await,
         Endpoint::TestBackend => secrets::test_backend(app, who, &call.name).await,
         Endpoint::Migrate => secrets::migrate(app, who, request).await,
+        Endpoint::Backup => backup::backup(app, who, request).await,
+        Endpoint::Restore => backup::restore(app, who, request).await,
         Endpoint::Models => Ok(inference::models(app, who)),
         Endpoint::Model => inference::model(app, who, &call.name).await,
         Endpoint::ProjectLlm => inference::project_llm(app, who, &call.name).await,
@@ -112,6 +115,8 @@ pub(crate) async fn dispatch_open(
         | Endpoint::Delete(_)
         | Endpoint::TestBackend
         | Endpoint::Migrate
+        | Endpoint::Backup
+        | Endpoint::Restore
         | Endpoint::CallNamed(_)
         | Endpoint::Call(_)
         | Endpoint::CallProject

@@ -172,6 +172,7 @@ fn told(route: &Route) -> Told {
                 (200, answer(named("Migrated"))),
             )
         },
+        E::Backup | E::Restore => of_everything(route.endpoint),
         E::List(kind) => of_list(kind),
         E::Create(kind) => Told {
             body: Some(of(kind, Use::New)),
@@ -256,6 +257,17 @@ fn of_caller(endpoint: Endpoint) -> Told {
 fn of_kind(verb: &str, summary: &str, kind: Kind, success: (u16, Value)) -> Told {
     let (id, summary) = (format!("{verb}_{}", kind.singular), format!("{summary} {kind}"));
     told_of(&id, &summary, kind.def().plural, success)
+}
+
+fn of_everything(endpoint: Endpoint) -> Told {
+    let (id, summary, body, answered, failures) = match endpoint {
+        Endpoint::Backup => {
+            ("backup", "Read everything, for a backup", "BackupOrder", "Backup", vec![409, 501, 502, 504])
+        }
+        _ => ("restore", "Write a backup back, all or nothing", "RestoreOrder", "RestoreResults", vec![409]),
+    };
+    let told = told_of(id, summary, "backup", (200, answer(named(answered))));
+    Told { body: Some(named(body)), failures, ..told }
 }
 
 fn of_list(kind: Kind) -> Told {

@@ -3,7 +3,7 @@
 use mcpctl_core::{
     adapter::Api,
     rbac::{Action, Operation},
-    registry::LlmStatus,
+    registry::{LlmStatus, OnConflict},
     resource::{Kind, kinds},
     wire::Required,
 };
@@ -13,7 +13,7 @@ use super::kinds::{Use, of};
 
 /// Every schema that is not a kind's.
 pub(super) fn all() -> Map<String, Value> {
-    let parts = [errors(), session(), access(), events(), apply(), others()];
+    let parts = [errors(), session(), access(), events(), apply(), backup(), others()];
     let of_part = |part| match part {
         Value::Object(part) => part,
         _ => Map::new(),
@@ -259,6 +259,65 @@ fn apply() -> Value {
                     "outcome": {"type": "string", "enum": ["created", "updated", "unchanged", "error"]},
                     "error": text("why it was refused"),
                     "token": text("the value of a new McpToken: nothing ever shows it again"),
+                },
+                "required": ["kind", "name", "outcome"], "additionalProperties": false,
+            }}},
+            "required": ["results"], "additionalProperties": false,
+        },
+    })
+}
+
+fn backup() -> Value {
+    let singular: Vec<&str> = Kind::all().map(|kind| kind.singular).collect();
+    let resources = json!({"type": "array", "items": {
+        "type": "object",
+        "description": "a resource as it is shown, with its kind; a user with passwordHash, a secret perhaps with data",
+        "properties": {"kind": {"type": "string", "enum": singular}, "name": {"type": "string"}},
+        "required": ["kind", "name", "id", "version", "createdAt", "updatedAt"],
+    }});
+    json!({
+        "BackupOrder": {
+            "type": "object",
+            "properties": {"withValues": {"type": "boolean", "description": "with the values of Secrets"}},
+            "additionalProperties": false,
+        },
+        "Backup": {
+            "type": "object",
+            "properties": {
+                "manifest": {
+                    "type": "object",
+                    "properties": {
+                        "serverVersion": {"type": "string"},
+                        "createdAt": {"type": "string", "format": "date-time"},
+                        "withValues": {"type": "boolean"},
+                        "counts": {"type": "object", "additionalProperties": {"type": "integer"}},
+                    },
+                    "required": ["serverVersion", "createdAt", "withValues", "counts"],
+                    "additionalProperties": false,
+                },
+                "resources": resources,
+            },
+            "required": ["manifest", "resources"], "additionalProperties": false,
+        },
+        "RestoreOrder": {
+            "type": "object",
+            "properties": {
+                "resources": resources,
+                "onConflict": {"type": "string", "enum": OnConflict::NAMES, "description": "where something differs"},
+                "dryRun": {"type": "boolean", "description": "only find out what would happen"},
+            },
+            "required": ["resources"], "additionalProperties": false,
+        },
+        "RestoreResults": {
+            "type": "object",
+            "properties": {"results": {"type": "array", "items": {
+                "type": "object",
+                "properties": {
+                    "kind": {"type": "string", "enum": singular},
+                    "name": {"type": "string"},
+                    "outcome": {"type": "string", "enum": ["created", "updated", "unchanged", "skipped", "held", "error"]},
+                    "error": text("why it was refused; then nothing was restored"),
+                    "note": text("what to know about it"),
                 },
                 "required": ["kind", "name", "outcome"], "additionalProperties": false,
             }}},

@@ -69,11 +69,10 @@ fn serve(args: &[String]) {
         eprintln!("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 224.00 MiB.");
         exit(1);
     }
-    if does("forks-workers") {
-        for _ in 0..2 {
-            Command::new(env::current_exe().unwrap()).arg("worker").spawn().unwrap();
-        }
-    }
+    let workers = if does("forks-workers") { 2 } else { 0 };
+    let worker = |_| Command::new(env::current_exe().unwrap()).arg("worker").spawn().unwrap();
+    // They are left to themselves when this ends: their group is not for them to look after.
+    let _workers: Vec<_> = (0..workers).map(worker).collect();
     for part in ["25%", "50%", "100%"] {
         eprint!("Loading safetensors checkpoint shards: {part} Completed\r");
         thread::sleep(Duration::from_millis(5));

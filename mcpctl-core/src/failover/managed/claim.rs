@@ -177,12 +177,15 @@ pub(super) mod system {
         if listening.is_empty() {
             return None;
         }
-        let files = members(group).flat_map(|process| process.fd().into_iter().flatten().flatten());
-        let mut sockets = files.filter_map(|file| match file.target {
-            FDTarget::Socket(inode) => Some(inode),
-            _ => None,
-        });
-        Some(sockets.any(|inode| listening.contains(&inode)))
+        for process in members(group) {
+            // What may not be looked into may be the one.
+            let files = process.fd().ok()?;
+            let is_it = |target| matches!(target, FDTarget::Socket(inode) if listening.contains(&inode));
+            if files.flatten().any(|file| is_it(file.target)) {
+                return Some(true);
+            }
+        }
+        Some(false)
     }
 }
 

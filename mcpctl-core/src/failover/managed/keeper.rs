@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{task::spawn_blocking, time::sleep};
+use tokio::{
+    task::spawn_blocking,
+    time::{sleep, timeout},
+};
 use url::Url;
 use uuid::Uuid;
 
@@ -152,7 +155,12 @@ impl Shared {
         let (group, address) = (vllm.id(), SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
         let listens = spawn_blocking(move || system::listens(group, address)).await;
         if listens.is_ok_and(|listens| listens == Some(false)) {
-            return Err(End::NotStarted(format!("another program answers at port {port}")));
+            // What has just ended does not listen either.
+            let ended = timeout(Duration::from_secs(1), vllm.ended()).await;
+            return Err(End::NotStarted(match ended {
+                Ok(how) => format!("vLLM {how} before it was ready"),
+                Err(_) => format!("another program answers at port {port}"),
+            }));
         }
         *self.well.lock().await = Some((run, Instant::now()));
         let mut desk = self.desk();
