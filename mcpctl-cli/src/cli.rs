@@ -65,6 +65,9 @@ enum Command {
     Restore(commands::backup::Restore),
     Test(commands::test::Test),
     Chat(commands::chat::Chat),
+    Proxy(commands::proxy::Proxy),
+    #[command(subcommand)]
+    Providers(commands::providers::Providers),
     #[command(subcommand)]
     Auth(commands::auth::Auth),
     #[command(subcommand)]
@@ -132,6 +135,8 @@ impl Cli {
             Command::Restore(command) => command.run(&context).await,
             Command::Test(command) => command.run(&context).await,
             Command::Chat(command) => command.run(&context).await,
+            Command::Proxy(command) => command.run(&context).await,
+            Command::Providers(command) => command.run(&context).await,
             Command::Auth(command) => command.run(&context).await,
             Command::Config(command) => command.run(&context),
             Command::Completion(command) => command.run(&context),
@@ -154,7 +159,7 @@ mod tests {
     #[test]
     fn help_fits_a_screen_and_every_command_has_an_example() {
         let help = Cli::command().render_help().to_string();
-        assert!(help.lines().count() <= 44, "{help}");
+        assert!(help.lines().count() <= 45, "{help}");
         fn check(command: &mut clap::Command) {
             let name = command.get_name().to_owned();
             let help = command.render_help().to_string();

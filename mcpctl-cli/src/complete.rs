@@ -40,6 +40,8 @@ enum Holds {
     SecretKey,
     /// What may be done to a resource, or an operation.
     Action,
+    /// A local provider that the configuration knows.
+    Provider,
     /// A server that the configuration knows.
     Context,
     /// A set that an earlier apply made.
@@ -63,6 +65,7 @@ const HOLDS: &[(&str, Holds)] = &[
     ("EMAIL", Holds::Name(kinds::USERS)),
     ("SECRET/KEY", Holds::SecretKey),
     ("ACTION", Holds::Action),
+    ("PROVIDER", Holds::Provider),
     ("CONTEXT", Holds::Context),
     ("SET", Holds::Set),
     ("FORMAT", Holds::Format),
@@ -203,6 +206,7 @@ impl ValueCompleter for Values {
             Holds::Name(kind) => plain(self.typed.names(kind)),
             Holds::SecretKey => plain(self.secret_keys()),
             Holds::Action => ACTIONS.iter().map(|action| ((*action).to_owned(), "")).collect(),
+            Holds::Provider => plain(providers(&self.typed)),
             Holds::Context => plain(contexts(&self.typed)),
             Holds::Set => plain(known_sets(&self.typed)),
             Holds::Format => FORMATS.iter().map(|(name, about)| ((*name).to_owned(), *about)).collect(),
@@ -286,6 +290,12 @@ fn kinds_and_fields(current: &str) -> Found {
             fields.iter().map(|field| (format!("{word}.{}", field.name), field.about)).collect()
         }
     }
+}
+
+fn providers(typed: &Typed) -> Vec<String> {
+    let config = typed.context().and_then(|context| Config::load(&context.home).ok());
+    let listed = config.and_then(|config| config.providers().ok()).unwrap_or_default();
+    listed.into_iter().map(|provider| provider.name).collect()
 }
 
 fn contexts(typed: &Typed) -> Vec<String> {

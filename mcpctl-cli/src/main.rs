@@ -14,6 +14,7 @@ mod kinds;
 mod output;
 mod plan;
 mod prompt;
+mod proxy;
 mod sets;
 mod yaml;
 

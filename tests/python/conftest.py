@@ -8,6 +8,7 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,21 +70,47 @@ def eventually(what: str, condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-@pytest.fixture(scope="session")
-def stage() -> Iterator[dict[str, Any]]:
-    """Where everything is. At the end the server must end well, and have shown no secret."""
-    program = TARGET / "stage"
+def binary(name: str) -> Path:
+    program = TARGET / name
     if not program.is_file():
         pytest.exit(f"{program} is missing; build it first: cargo build --workspace --bins", 2)
-    process = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    return program
+
+
+@dataclass
+class Stage:
+    """Where everything is, and a hand on the server."""
+
+    places: dict[str, Any]
+    process: subprocess.Popen[str]
+
+    def tell(self, word: str) -> None:
+        """`kill` or `restart`."""
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.write(f"{word}\n")
+        self.process.stdin.flush()
+        assert self.process.stdout.readline() == "done\n"
+
+
+@contextmanager
+def set_up() -> Iterator[Stage]:
+    """A stage. At the end the server must end well, and have shown no secret."""
+    process = subprocess.Popen([binary("stage")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin and process.stdout
     try:
-        yield json.loads(process.stdout.readline())
+        yield Stage(json.loads(process.stdout.readline()), process)
         process.stdin.close()
         assert process.wait(60) == 0, "the server did not end well, or showed a secret: see above"
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.fixture(scope="session")
+def stage() -> Iterator[dict[str, Any]]:
+    """Where everything is, for the tests that leave it as it is."""
+    with set_up() as stage:
+        yield stage.places
 
 
 @pytest.fixture(scope="session")

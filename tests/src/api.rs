@@ -76,6 +76,11 @@ impl Api {
         Self { token: None, ..self.clone() }
     }
 
+    /// What must not show, and what was seen.
+    pub fn canary(&self) -> Canary {
+        self.canary.clone()
+    }
+
     /// The token.
     pub fn token(&self) -> &str {
         self.token.as_deref().expect("this client has no token")

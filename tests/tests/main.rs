@@ -31,6 +31,7 @@ mod metrics;
 mod openbao;
 mod overload;
 mod projects;
+mod proxy;
 mod references;
 mod rekey;
 mod resources;

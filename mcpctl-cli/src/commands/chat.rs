@@ -9,17 +9,17 @@ use std::{
 use clap::Args;
 use mcpctl_core::{
     client::ChatStream,
-    failover::{Decision, FailoverClient, FileLeases, LeaseBook, NotRouted, Routed, registry_of},
+    failover::{Decision, FailoverClient, FileLeases, LeaseBook, NotRouted, Routed},
     resource::kinds,
 };
 use serde_json::{Value, json};
 
 use crate::{
-    config::Config,
     context::Context,
     failure::{Failure, note, warn},
     kinds::suggest,
     prompt,
+    proxy::{of_config, stop_providers},
 };
 
 /// How long the program's end waits for a lease to be written down.
@@ -47,6 +47,7 @@ impl Chat {
         if let Some(leases) = client.leases() {
             leases.settle(SETTLE).await;
         }
+        stop_providers(client.router().providers()).await;
         outcome
     }
 
@@ -95,7 +96,7 @@ impl Chat {
 /// The client, with the local providers of the configuration. Leases are kept where one may be needed.
 fn failover(context: &Context, llm: &str) -> Result<FailoverClient, Failure> {
     let client = context.client()?;
-    let providers = Arc::new(registry_of(Config::load(&context.home)?.providers()?)?);
+    let providers = of_config(&context.home)?;
     let leases = providers.stand_in(llm).map(|_| {
         let file = FileLeases::at(context.home.file("leases.json"));
         LeaseBook::open(&client, Arc::new(file))

@@ -9,7 +9,7 @@ use crate::{
     failure::Failure,
 };
 
-/// Print a completion script for a shell: commands, flags, kinds, and names from the server
+/// Print a completion script for a shell: commands, flags, and names from the server
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  source <(mcpctl completion bash)\n  \
                         source <(mcpctl completion zsh)\n  \

@@ -20,6 +20,8 @@ pub(crate) mod login;
 pub(crate) mod logout;
 pub(crate) mod migrate;
 pub(crate) mod patch;
+pub(crate) mod providers;
+pub(crate) mod proxy;
 pub(crate) mod status;
 pub(crate) mod test;
 pub(crate) mod version;

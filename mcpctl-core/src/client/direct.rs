@@ -1,7 +1,7 @@
 //! Requests and answers as they are: no JSON, no judgement.
 
 use std::{
-    fmt,
+    fmt, mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -86,8 +86,8 @@ impl Client {
 }
 
 impl RawAnswer {
-    fn of(response: reqwest::Response, from: &str, fault: fn(&str, &reqwest::Error) -> Error) -> Self {
-        let (status, headers) = (response.status(), response.headers().clone());
+    fn of(mut response: reqwest::Response, from: &str, fault: fn(&str, &reqwest::Error) -> Error) -> Self {
+        let (status, headers) = (response.status(), mem::take(response.headers_mut()));
         Self { status, headers, body: RawBody::of(response, from, fault) }
     }
 

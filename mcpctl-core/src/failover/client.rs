@@ -29,7 +29,7 @@ pub struct FailoverClient {
     client: Client,
     router: FailoverRouter<LocalLlm>,
     leases: Option<LeaseBook>,
-    patience: Duration,
+    pub(super) patience: Duration,
 }
 
 impl FailoverClient {

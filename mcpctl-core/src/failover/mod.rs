@@ -43,6 +43,7 @@
 mod client;
 mod down;
 mod endpoint;
+mod forward;
 mod lease_store;
 mod leases;
 mod local;
@@ -54,6 +55,7 @@ mod router;
 mod settings;
 
 pub use client::FailoverClient;
+pub use forward::{Call, Forwarded, Passed, PassedBody};
 pub use lease_store::{FileLeases, Kept, LeaseStore, MemoryLeases};
 pub use leases::LeaseBook;
 pub use local::{LocalAnswer, LocalLlm, registry_of};

@@ -139,7 +139,7 @@ impl<P: Provider> FailoverRouter<P> {
             }
             Err(error) => error,
         };
-        let decision = match self.stand_in(llm, &error).await {
+        let decision = match self.stand_in(llm, error.is_down()).await {
             Ok((provider, decision)) => {
                 let via = provider.name().to_owned();
                 match local(provider).await {
@@ -156,8 +156,8 @@ impl<P: Provider> FailoverRouter<P> {
         Err(NotRouted { error, decision })
     }
 
-    async fn stand_in<E: Down>(&self, llm: &str, error: &E) -> Result<(Arc<P>, Decision), Decision> {
-        if !error.is_down() {
+    async fn stand_in(&self, llm: &str, is_down: bool) -> Result<(Arc<P>, Decision), Decision> {
+        if !is_down {
             return Err(Decision::Refused);
         }
         let provider = self.providers.stand_in(llm).ok_or(Decision::NoStandIn)?;

@@ -1,13 +1,13 @@
 //! What the tests in other languages play on: the stub provider, and the real server with Llms and users.
 //!
-//! Prints one line of JSON that says where everything is, and stays until its standard input ends. Then the server
-//! must end well, and no secret may show in what it gave out; anything else is an exit with an error.
-
-use std::io;
+//! Prints one line of JSON that says where everything is, and stays until its standard input ends. Until then it takes
+//! two words there, a line each, and answers `done`: `kill` ends the server as a power cut would, `restart` starts it
+//! again. At the end the server must end well, and no secret may show in what it gave out; anything else is an exit with
+//! an error.
 
 use serde_json::{Map, Value, json};
 use tests::{Provider, Server, provider::refusing_url};
-use tokio::task::spawn_blocking;
+use tokio::io::{AsyncBufReadExt as _, BufReader, stdin};
 
 /// The Llms: their names, their types, and whether the stub is behind them.
 const LLMS: [(&str, &str, bool); 4] = [
@@ -40,7 +40,15 @@ async fn main() {
         "keys": keys,
     });
     println!("{stage}");
-    spawn_blocking(|| io::copy(&mut io::stdin(), &mut io::sink())).await.unwrap().unwrap();
+    let mut lines = BufReader::new(stdin()).lines();
+    while let Some(line) = lines.next_line().await.unwrap() {
+        match line.as_str() {
+            "kill" => server.kill9(),
+            "restart" => drop(server.restart().await),
+            other => panic!("{other:?} is neither kill nor restart"),
+        }
+        println!("done");
+    }
     server.sigterm();
     let status = server.exit_status();
     assert!(status.success(), "the server ended with {status}:\n{}", server.log());
