@@ -21,7 +21,7 @@ use crate::{
     failure::{Failure, note, warn},
     proxy::{
         Guard, Journal, Note, Origin, Proxy as State, Remote, bind, of_config, random_token, serve,
-        stop_providers,
+        stop_providers, to_seconds,
     },
 };
 
@@ -81,7 +81,7 @@ impl Proxy {
         let note = Note {
             url: format!("http://{}", reachable(address)),
             pid: std::process::id(),
-            since: Timestamp::now(),
+            since: to_seconds(Timestamp::now()),
             token: token.as_ref().map(|token| Token::new(token.as_str())),
         };
         note.save(&context.home)?;

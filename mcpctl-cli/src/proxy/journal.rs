@@ -46,7 +46,7 @@ impl Journal {
         if matches!(decision, Decision::Primary | Decision::Refused | Decision::NoStandIn) {
             return;
         }
-        let time = Timestamp::now();
+        let time = to_seconds(Timestamp::now());
         let event =
             json!({"time": time, "llm": llm, "via": via, "why": failure, "decision": decision.to_string()});
         {
@@ -60,7 +60,8 @@ impl Journal {
         let via = via.map(|via| format!(" via={}", inline(via))).unwrap_or_default();
         let (llm, failure) = (inline(llm), inline(failure));
         let decision = decision.to_string();
-        note(format!("{} failover llm={llm}{via}: {failure}; {}", clock(time), inline(&decision)));
+        let what = if via.is_empty() { "no failover" } else { "failover" };
+        note(format!("{} {what} llm={llm}{via}: {failure}; {}", clock(time), inline(&decision)));
     }
 
     /// A request, answered.
@@ -82,6 +83,11 @@ impl Journal {
         let failovers = self.failovers.lock().unwrap_or_else(PoisonError::into_inner);
         json!({"count": failovers.count, "refused": failovers.refused, "last": failovers.last})
     }
+}
+
+/// As exact as anybody needs it.
+pub(crate) fn to_seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
 fn clock(time: Timestamp) -> String {

@@ -11,7 +11,7 @@ mod providers;
 
 pub(crate) use control::{Done, Remote};
 pub(crate) use guard::{Guard, Origin};
-pub(crate) use journal::Journal;
+pub(crate) use journal::{Journal, to_seconds};
 pub(crate) use listen::{bind, serve};
 pub(crate) use note::{Note, random_token};
 pub(crate) use providers::{of_config, shown, stop as stop_providers, try_out};

@@ -22,6 +22,12 @@ impl Down for Error {
     }
 }
 
+/// What went wrong, in a few words: whoever reads this knows which server is meant, and what to do about it.
+pub(super) fn in_short(error: &Error) -> String {
+    let unreachable = error.source().and_then(|cause| cause.downcast_ref::<Unreachable>());
+    unreachable.map_or_else(|| error.message().to_owned(), ToString::to_string)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 use super::{
     client::FailoverClient,
+    down::in_short,
     local::{LocalAnswer, LocalLlm},
     relay::LocalBody,
     router::{Decision, Down, NotRouted, Routed},
@@ -111,7 +112,7 @@ impl fmt::Display for Failed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Answered(answer) => write!(f, "the server answered {}", answer.status),
-            Self::Unanswered(error) => f.write_str(error.message()),
+            Self::Unanswered(error) => write!(f, "the server: {}", in_short(error)),
         }
     }
 }

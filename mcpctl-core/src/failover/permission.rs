@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use http::StatusCode;
 
 use super::{
+    down::in_short,
     leases::LeaseBook,
     router::{Consent, Down as _, Permission},
 };
@@ -76,8 +77,8 @@ impl Permission for ServerPermission {
     async fn consent(&self, llm: &str) -> Consent {
         match tokio::time::timeout(self.deadline, self.client.probe(LLMS, llm)).await {
             Ok(Ok(status)) => self.answered(llm, status),
-            Ok(Err(error)) if error.is_down() => self.without_server(llm, error.message()),
-            Ok(Err(error)) => Consent::Unreachable(error.message().to_owned()),
+            Ok(Err(error)) if error.is_down() => self.without_server(llm, &in_short(&error)),
+            Ok(Err(error)) => Consent::Unreachable(in_short(&error)),
             Err(_) => {
                 let seconds = self.deadline.as_secs_f64();
                 self.without_server(llm, &format!("the server has not answered in {seconds} seconds"))
