@@ -206,6 +206,23 @@ async fn one_refusal_among_fifty_stops_all_of_them_or_none() {
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("Error applying llm 'l37'") && said.contains("nothing was changed"), "{said}");
     assert_eq!(count(), 0);
+    for how in [&["--dry-run"][..], &["--dry-run=server"], &["--dry-run=server", "--atomic"]] {
+        let output = mcpctl(&server, &[&["apply", "-f", "-"], how].concat(), &fifty());
+        let said = text(&output);
+        // Only the server looks whether what is referred to is there.
+        let (code, would) = match how {
+            ["--dry-run"] => (0, 50),
+            ["--dry-run=server"] => (1, 49),
+            _ => (1, 0),
+        };
+        assert_eq!(
+            (output.status.code(), said.matches("Would create llm: ").count()),
+            (Some(code), would),
+            "{said}"
+        );
+        assert!(said.contains("Dry run - would apply:\n  50 llm(s)"), "{said}");
+    }
+    assert_eq!(count(), 0);
     let output = mcpctl(&server, &["apply", "-f", "-"], &fifty());
     let said = text(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");

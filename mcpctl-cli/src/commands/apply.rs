@@ -2,7 +2,7 @@
 
 use std::error::Error as _;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use mcpctl_core::{
     Error, ErrorKind,
     client::{Client, Unreachable},
@@ -24,18 +24,18 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  mcpctl apply -f catalogue.yaml\n  mcpctl apply -f ./manifests -f extra.json --dry-run\n  \
-                        mcpctl apply -f ./manifests --atomic\n  mcpctl apply -f ./manifests --set team --prune\n  \
+                        mcpctl apply -f ./manifests --dry-run=server --atomic\n  mcpctl apply -f ./manifests --set team --prune\n  \
                         mcpctl get llms -o yaml | mcpctl --daemon-url https://other.example apply -f -"
 )]
 pub(crate) struct Apply {
     /// YAML or JSON files, folders of them, or - for standard input
     #[arg(short, long = "file", required = true, num_args = 1.., value_name = "FILE")]
     files: Vec<String>,
-    /// Say what would change and change nothing
-    #[arg(long)]
-    dry_run: bool,
+    /// Say what would change and change nothing: as compared here, or as the server would decide
+    #[arg(long, value_name = "WHO", num_args = 0..=1, require_equals = true, default_missing_value = "client")]
+    dry_run: Option<Decider>,
     /// All or nothing, in one transaction: when one is refused, nothing changes
-    #[arg(long, conflicts_with_all = ["dry_run", "set"])]
+    #[arg(long, conflicts_with = "set")]
     atomic: bool,
     /// Remember what this makes as the set of this name, in ~/.mcpctl/sets, for --prune
     #[arg(long, value_name = "SET")]
@@ -43,6 +43,15 @@ pub(crate) struct Apply {
     /// Delete what an earlier apply of the set made and the files no longer hold, and nothing else
     #[arg(long, requires = "set")]
     prune: bool,
+}
+
+/// Who says what would change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Decider {
+    /// This command: it compares the files with what is stored.
+    Client,
+    /// The server: it tries everything out, permissions and references too, and keeps nothing.
+    Server,
 }
 
 /// What became of a document.
@@ -57,11 +66,20 @@ impl Apply {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
         let documents = document::load(&self.files)?;
         let client = context.client()?;
-        if self.atomic {
-            return atomically(context, &client, documents).await;
+        match (self.dry_run, self.atomic) {
+            (Some(Decider::Client), true) => {
+                return Err(Failure::usage("only the server can try out --atomic: --dry-run=server"));
+            }
+            (Some(Decider::Server), _) if self.set.is_some() => {
+                return Err(Failure::usage("--set goes with --dry-run=client"));
+            }
+            (Some(Decider::Server), _) | (None, true) => {
+                return at_once(context, &client, documents, self.atomic, self.dry_run.is_some()).await;
+            }
+            (Some(Decider::Client) | None, false) => {}
         }
         let mut set = self.set.as_deref().map(|name| Set::open(context, name)).transpose()?;
-        if self.dry_run {
+        if self.dry_run.is_some() {
             dry_run(context, &client, &documents).await?;
             return match set {
                 Some(set) if self.prune => set.preview(context, &client, &documents).await,
@@ -80,28 +98,55 @@ impl Apply {
     }
 }
 
-/// Applies all of the documents, or none.
-async fn atomically(context: &Context, client: &Client, documents: Vec<Document>) -> Result<(), Failure> {
+/// Lets the server apply the documents in one request: all of them or none, or only in thought.
+async fn at_once(
+    context: &Context,
+    client: &Client,
+    documents: Vec<Document>,
+    atomic: bool,
+    dry_run: bool,
+) -> Result<(), Failure> {
+    if dry_run {
+        count(context, &documents)?;
+    }
+    let total = documents.len();
+    let [created, updated] = if dry_run { ["Would create", "Would update"] } else { ["Created", "Updated"] };
     let resources = documents.into_iter().map(|document| {
         let mut resource = document.body;
         resource.insert("kind".to_owned(), document.kind.singular.into());
         resource
     });
-    let results = client.apply_atomically(resources.collect()).await?;
+    let results = client.apply(resources.collect(), atomic, dry_run).await?;
     let text = |result: &Spec, field: &str| result.get(field).map(text_of).unwrap_or_default();
     let failed = results.iter().filter(|result| text(result, "outcome") == "error").count();
     for result in &results {
         let (what, name) = (text(result, "kind"), text(result, "name"));
         let (what, name) = (inline(&what), inline(&name));
         match text(result, "outcome").as_str() {
-            "created" => context.out.line(format!("Created {what}: {name}"))?,
-            "updated" => context.out.line(format!("Updated {what}: {name}"))?,
+            "created" => context.out.line(format!("{created} {what}: {name}"))?,
+            "updated" => context.out.line(format!("{updated} {what}: {name}"))?,
             "unchanged" => context.out.line(format!("Unchanged {what}: {name}"))?,
             _ => note(format!("Error applying {what} '{name}': {}", safe(&text(result, "error")))),
         }
         show_token(context, result, false)?;
     }
-    if failed == 0 { Ok(()) } else { Err(Failure::new("nothing was changed")) }
+    match (failed, dry_run) {
+        (0, _) => Ok(()),
+        (_, true) => Err(Failure::new(format!("{failed} of {total} resources would fail"))),
+        (_, false) => Err(Failure::new("nothing was changed")),
+    }
+}
+
+/// Says how many resources of each kind there are.
+fn count(context: &Context, documents: &[Document]) -> Result<(), Failure> {
+    context.out.line("Dry run - would apply:")?;
+    for kind in Kind::in_apply_order() {
+        let count = documents.iter().filter(|document| document.kind == kind).count();
+        if count > 0 {
+            context.out.line(format!("  {count} {}(s)", kind.singular))?;
+        }
+    }
+    Ok(())
 }
 
 /// Applies all of the documents; says how many failed.
@@ -176,13 +221,7 @@ pub(super) async fn find(client: &Client, kind: Kind, name: &str) -> Result<Opti
 }
 
 async fn dry_run(context: &Context, client: &Client, documents: &[Document]) -> Result<(), Failure> {
-    context.out.line("Dry run - would apply:")?;
-    for kind in Kind::in_apply_order() {
-        let count = documents.iter().filter(|document| document.kind == kind).count();
-        if count > 0 {
-            context.out.line(format!("  {count} {}(s)", kind.singular))?;
-        }
-    }
+    count(context, documents)?;
     let mut failed = 0_usize;
     for document in documents {
         let (what, name) = (document.kind.singular, inline(&document.name));

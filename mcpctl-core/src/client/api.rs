@@ -237,14 +237,15 @@ impl Client {
         self.object(answer)
     }
 
-    /// Makes and changes resources, each with its `kind` and its `name`, all in one transaction or none of them. What
-    /// became of each: `{kind, name, outcome, error?, token?}`.
+    /// Makes and changes resources, each with its `kind` and its `name`: with `atomic`, all in one transaction or none
+    /// of them; with `dry_run`, only finds out what would become of them. What became of each:
+    /// `{kind, name, outcome, error?, token?}`.
     ///
     /// # Errors
     ///
     /// As for every call. That a resource is refused is none: its outcome says so.
-    pub async fn apply_atomically(&self, resources: Vec<Spec>) -> Result<Vec<Spec>> {
-        let body = json!({"resources": resources, "atomic": true});
+    pub async fn apply(&self, resources: Vec<Spec>, atomic: bool, dry_run: bool) -> Result<Vec<Spec>> {
+        let body = json!({"resources": resources, "atomic": atomic, "dryRun": dry_run});
         let mut answer = self.call(Method::POST, &["apply"], &[], Some(&body)).await?;
         match answer.get_mut("results").map(Value::take) {
             Some(Value::Array(results)) => results.into_iter().map(|one| self.object(one)).collect(),
