@@ -2,6 +2,7 @@
 
 use mcpctl_core::{
     client::parse_base_url,
+    failover::ProviderSettings,
     resource::{MASK, is_credential_key},
 };
 use serde_json::{Map, Value, json};
@@ -68,6 +69,14 @@ impl Config {
             None => context.shift_remove(IMPERSONATE),
         };
         Ok(())
+    }
+
+    /// The local providers.
+    pub(crate) fn providers(&self) -> Result<Vec<ProviderSettings>, Failure> {
+        let settings = ProviderSettings::list(self.0.get("providers").unwrap_or(&Value::Null));
+        settings.map_err(|error| {
+            Failure::new(format!("reading {FILE}: {}", error.message())).hint("correct the file")
+        })
     }
 
     /// The names of the contexts.

@@ -1,6 +1,8 @@
 //! What a client does when the server, or the provider behind it, is down.
 
+mod cost;
 mod local;
+mod real;
 mod stub;
 mod table;
 
