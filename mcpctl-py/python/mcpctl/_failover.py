@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# As the core's `Decision` says it.
+# In the words of the core.
 _PRIMARY = "the primary answered"
 
 
@@ -168,8 +168,9 @@ class FailoverRouter(_Providers):
         When nobody may stand in, or the one who does fails too, the server's own error is raised, and its
         ``mcpctl_decision`` says why.
 
-        >>> routed = router.infer("gpt", messages)  # doctest: +SKIP
-        >>> routed.value["choices"][0]["message"]["content"], routed.via  # doctest: +SKIP
+        >>> router = mcpctl.FailoverRouter(client, [laptop])  # the provider of `gpt` is down
+        >>> routed = router.infer("gpt", messages)
+        >>> routed.value["choices"][0]["message"]["content"], routed.via
         ('Hello!', 'laptop')
         """
         answer: tuple[Any, bool, str | None, str]
@@ -223,8 +224,10 @@ class FailoverRouter(_Providers):
 class AsyncFailoverRouter(_Providers):
     """`FailoverRouter` as coroutines, with an `AsyncClient`.
 
-    >>> async with mcpctl.AsyncFailoverRouter(client, providers) as router:  # doctest: +SKIP
+    >>> async with mcpctl.AsyncFailoverRouter(client, [laptop]) as router:  # the provider of `gpt` is down
     ...     routed = await router.infer("gpt", messages)
+    >>> routed.via
+    'laptop'
     """
 
     def __init__(
