@@ -2,7 +2,7 @@
 
 use mcpctl_core::failover::Down;
 use pyo3::{
-    exceptions::{PyConnectionError, PyOSError, PyTimeoutError},
+    exceptions::{PyConnectionError, PyException, PyOSError, PyTimeoutError},
     prelude::*,
     types::{PyTuple, PyType},
 };
@@ -74,6 +74,14 @@ impl Failure {
             }
         }
         Ok(Self { down: is_down(&error)?, status: None })
+    }
+
+    /// Of an exception whose own attributes raise: it fails closed. But Ctrl-C is Ctrl-C.
+    pub(crate) fn unknown(py: Python<'_>, fault: PyErr) -> PyResult<Self> {
+        if fault.is_instance_of::<PyException>(py) {
+            return Ok(Self { down: false, status: None });
+        }
+        Err(fault)
     }
 }
 

@@ -9,7 +9,7 @@ use mcpctl_core::{
         ProviderRegistry, ProviderSettings, Routed, Surroundings, registry_of,
     },
 };
-use pyo3::{IntoPyObjectExt as _, prelude::*};
+use pyo3::{IntoPyObjectExt as _, exceptions::PyException, prelude::*};
 use serde_json::{Map, Value, json};
 use tokio::task::JoinSet;
 
@@ -101,7 +101,7 @@ impl Failover {
     /// Who stands in for `llm`, whose call raised `error`: a provider or None, and why. When nobody does, the exception
     /// is told why.
     fn stand_in(&self, llm: String, error: &Bound<'_, PyAny>) -> PyResult<Call> {
-        let failure = Failure::of(error)?;
+        let failure = Failure::of(error).or_else(|fault| Failure::unknown(error.py(), fault))?;
         let refused = failure.status.is_some_and(|status| matches!(status, 401 | 403 | 404));
         let (router, error) = (self.router(), error.clone().unbind());
         Ok(self.call(async move {
@@ -281,10 +281,8 @@ fn explain(error: &Bound<'_, PyAny>, decision: &Decision) -> PyResult<()> {
         // Nothing that whoever reads a traceback would ask for.
         _ => Ok(()),
     }
-    .or_else(|fault| {
-        // A class may have methods of these names that do something else. But Ctrl-C is Ctrl-C.
-        if fault.is_instance_of::<pyo3::exceptions::PyException>(py) { Ok(()) } else { Err(fault) }
-    })
+    // A class may have methods of these names that do something else. But Ctrl-C is Ctrl-C.
+    .or_else(|fault| if fault.is_instance_of::<PyException>(py) { Ok(()) } else { Err(fault) })
 }
 
 /// Python 3.10 has no notes.

@@ -14,10 +14,10 @@ from typing import Any
 import mcpctl
 import pytest
 from conftest import ADMIN, PASSWORD, serve
+from first_example import README, block
 from mcpctl import _async, _failover, _sync
 from stub_provider import WORDS, Provider
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 MODULES = [mcpctl, _sync, _async, _failover]
 ADDRESS = "http://127.0.0.1:3100"
@@ -26,9 +26,8 @@ NOWHERE = "http://127.0.0.1:1"
 
 
 def test_the_first_example_prints_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
-    exec(compile(EXAMPLES[0], "README.md", "exec"), {})
-    expected = re.findall(r"```text\n(.*?)```", README, re.DOTALL)
-    assert capsys.readouterr().out == expected[0]
+    exec(compile(block("python"), "README.md", "exec"), {})
+    assert capsys.readouterr().out == block("text")
 
 
 @pytest.mark.parametrize("example", EXAMPLES[1:])

@@ -178,6 +178,12 @@ class Raises(Exception):
         raise RuntimeError("no answer yet")
 
 
+class RaisesMore(ConnectionError):
+    @property
+    def reason(self) -> NoReturn:
+        raise RuntimeError("no reason yet")
+
+
 DOWN = [
     mcpctl.McpctlError(),
     mcpctl.UnavailableError(),
@@ -223,6 +229,7 @@ REFUSED = [
     of("elsewhere", "Failure", code=503),
     of("elsewhere", "Failure", status_code="503"),
     Raises(),
+    RaisesMore(),
     ValueError("503"),
     KeyError(503),
 ]
