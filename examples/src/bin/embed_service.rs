@@ -49,7 +49,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     tokio::spawn(serving);
     let answer = ask(address, "Where do keys live?").await?;
     println!("{answer}");
-    if answer.contains("Keys ") && answer.contains("server") { Ok(()) } else { Err("that is no answer".into()) }
+    if answer.contains("Keys ") && answer.contains("server") {
+        Ok(())
+    } else {
+        Err("that is no answer".into())
+    }
 }
 
 impl Service {
@@ -80,7 +84,8 @@ impl Service {
             return plain(StatusCode::PAYLOAD_TOO_LARGE, "that is too long\n");
         };
         let question = String::from_utf8_lossy(&question.to_bytes()).into_owned();
-        let request = json!({"messages": [{"role": "user", "content": question}], "stream": true}).to_string();
+        let request =
+            json!({"messages": [{"role": "user", "content": question}], "stream": true}).to_string();
         match self.gateway.chat(&self.who, Target::Named("house-model"), request.into()).await {
             Ok(answer) if answer.status.is_success() => {
                 let (words, body) = Channel::new(8);
@@ -139,9 +144,8 @@ fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
 async fn ask(address: SocketAddr, question: &str) -> Result<String, Box<dyn Error>> {
     let mut stream = TcpStream::connect(address).await?;
     let length = question.len();
-    let request = format!(
-        "POST /ask HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{question}"
-    );
+    let request =
+        format!("POST /ask HTTP/1.0\r\nhost: {address}\r\ncontent-length: {length}\r\n\r\n{question}");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
