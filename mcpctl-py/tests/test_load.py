@@ -83,6 +83,16 @@ class Held:
     tasks: int
 
     @classmethod
+    def after_all(cls) -> Held:
+        """When what was left has been closed: that is done beside us, and soon."""
+        deadline, steady, held = time.monotonic() + SOON, 0, cls.now()
+        while steady < 5 and time.monotonic() < deadline:
+            time.sleep(0.02)
+            before, held = held, cls.now()
+            steady = steady + 1 if held.files == before.files else 0
+        return held
+
+    @classmethod
     def now(cls) -> Held:
         gc.collect()
         pages = int(Path("/proc/self/statm").read_text().split()[1])
@@ -106,8 +116,9 @@ def rounds(what: str, work: Callable[[], None]) -> None:
     for number in range(1, ROUNDS + 1):
         began = time.monotonic()
         work()
-        held.append(Held.now())
-        print(f"{what}, round {number}: {held[-1]}; {time.monotonic() - began:.1f} s")
+        took = time.monotonic() - began
+        held.append(Held.after_all())
+        print(f"{what}, round {number}: {held[-1]}; {took:.1f} s")
     settled, last = held[SETTLED - 1], held[-1]
     assert last.memory <= settled.memory * MORE_MEMORY, "memory grows"
     assert last.threads <= settled.threads + MORE_THREADS, "threads grow in number"
