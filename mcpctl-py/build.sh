@@ -4,7 +4,7 @@
 #   build.sh            make mcpctl-py/.venv, install the package into it for development
 #   build.sh test       that, then the types and the tests (they start target/debug/mcpctl-server)
 #   build.sh wheel      a release wheel in target/wheels
-#   build.sh clean      that, into an environment that has nothing else: does the README's first example work?
+#   build.sh try        that, into an environment that has nothing else: does the README's first example work?
 #   build.sh bench      that, beside httpx and the openai package: what does a call cost?
 set -eu
 cd "$(dirname "$0")"
@@ -43,7 +43,7 @@ test)
 wheel)
     "$venv/bin/maturin" build --locked --profile dist
     ;;
-clean)
+try)
     alone="$(mktemp -d)"
     trap 'rm -rf "$alone"' EXIT
     wheel "$alone/venv"
@@ -62,7 +62,7 @@ bench)
     "$alone/venv/bin/python" benches/overhead.py "$@"
     ;;
 *)
-    echo "usage: build.sh [develop | test [PYTEST ARGUMENTS] | wheel | clean | bench [OPTIONS]]" >&2
+    echo "usage: build.sh [develop | test [PYTEST ARGUMENTS] | wheel | try | bench [OPTIONS]]" >&2
     exit 2
     ;;
 esac
