@@ -385,6 +385,8 @@ def test_faults_name_the_field(client: mcpctl.Client, fields: dict[str, Any], fa
     for error in (one, listed):
         assert fault in str(error.value) and "sk-very-secret" not in str(error.value)
     assert router.providers() == []
+    with pytest.raises(mcpctl.InvalidError, match=r"^providers\[0\]: "):
+        mcpctl.FailoverRouter(client, ["laptop"])  # type: ignore[list-item]
 
 
 def test_a_lease_holds_while_the_server_is_away(tmp_path: Path, provider: Provider) -> None:

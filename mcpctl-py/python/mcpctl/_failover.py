@@ -52,7 +52,7 @@ class _Providers:
         folder = os.environ.get("MCPCTL_HOME")
         home = Path(folder) if folder else Path("~/.mcpctl").expanduser()
         kept = None if leases is None else os.fspath(leases)
-        self._native = _native.Failover(client._native, [dict(each) for each in providers], kept, str(home))
+        self._native = _native.Failover(client._native, list(providers), kept, str(home))
 
     def __repr__(self) -> str:
         names = [provider["name"] for provider in self.providers()]
