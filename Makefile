@@ -69,6 +69,7 @@ test-node: build tests/node/node_modules/ready
 .PHONY: test-wheel
 test-wheel: build .venv/ready
 	mcpctl-py/build.sh test -q
+	PROFILE=dev mcpctl-py/build.sh try
 
 # The tests start these programs, so they must be there and fresh.
 .PHONY: build

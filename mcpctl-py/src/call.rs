@@ -28,7 +28,11 @@ pub(crate) enum Output {
     Stream(ChunkStream),
     /// An embedded core.
     Registry(Registry),
+    /// What only the interpreter can make: an exception, or several things at once.
+    With(Finish),
 }
+
+type Finish = Box<dyn FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send>;
 
 impl Output {
     pub(crate) fn into_python(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
@@ -37,6 +41,7 @@ impl Output {
             Self::Json(value) => Ok(to_python(py, &value)?.unbind()),
             Self::Stream(stream) => stream.into_py_any(py),
             Self::Registry(registry) => registry.into_py_any(py),
+            Self::With(finish) => finish(py),
         }
     }
 }

@@ -35,12 +35,17 @@ fn lock(session: &Mutex<Session>) -> MutexGuard<'_, Session> {
 }
 
 impl Client {
+    /// The client with the credential of now.
+    pub(crate) fn current(&self) -> client::Client {
+        lock(&self.session).client.clone()
+    }
+
     /// A call that uses the credential of now.
     fn call<F>(&self, work: impl FnOnce(client::Client) -> F + Send + 'static) -> Call
     where
         F: Future<Output = Result<Output>> + Send + 'static,
     {
-        let (process, client) = (self.process, lock(&self.session).client.clone());
+        let (process, client) = (self.process, self.current());
         Call::new(async move {
             process.check()?;
             work(client).await

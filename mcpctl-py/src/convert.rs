@@ -53,6 +53,11 @@ pub(crate) fn fields(object: &Bound<'_, PyAny>) -> PyResult<Spec> {
     }
 }
 
+/// A JSON value from a Python object.
+pub(crate) fn json(object: &Bound<'_, PyAny>) -> PyResult<Value> {
+    to_json(object, 0)
+}
+
 fn to_json(object: &Bound<'_, PyAny>, depth: usize) -> PyResult<Value> {
     if depth > MAX_DEPTH {
         return Err(PyValueError::new_err(format!("nested deeper than {MAX_DEPTH} levels")));

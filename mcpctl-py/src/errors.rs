@@ -1,6 +1,6 @@
 //! Exceptions: one per kind of error.
 
-use mcpctl_core::{Error, ErrorKind};
+use mcpctl_core::{Error, ErrorKind, failover::Down as _};
 use pyo3::{create_exception, exceptions::PyException, prelude::*, types::PyType};
 
 create_exception!(
@@ -11,7 +11,9 @@ create_exception!(
      Attributes:\n    \
      status: the HTTP status that stands for it.\n    \
      retryable: whether the same call may succeed later, unchanged.\n    \
-     retry_after: how many seconds to wait before that, or None when that is not known."
+     retry_after: how many seconds to wait before that, or None when that is not known.\n    \
+     down: whether the server, or the provider behind it, is down, rather than that it refused.\n    \
+     mcpctl_decision: why no local provider answered, or None when no `FailoverRouter` was asked."
 );
 
 /// The one table: every kind of error and its exception. A kind that is missing here does not compile.
@@ -50,7 +52,8 @@ exceptions! {
 pub(crate) fn exception(py: Python<'_>, error: &Error) -> PyErr {
     let raised = PyErr::from_type(class(py, error.kind()), error.message().to_owned());
     let wait = error.retry_after().map(|wait| wait.as_secs_f64());
-    match raised.value(py).setattr("retry_after", wait) {
+    let value = raised.value(py);
+    match value.setattr("retry_after", wait).and_then(|()| value.setattr("down", error.is_down())) {
         Ok(()) => raised,
         Err(fault) => fault,
     }
@@ -63,11 +66,15 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     base.setattr("retry_after", py.None())?;
     base.setattr("retryable", false)?;
     base.setattr("status", 500)?;
+    base.setattr("down", true)?;
+    base.setattr("mcpctl_decision", py.None())?;
     module.add("McpctlError", base)?;
     for (kind, name) in KINDS {
         let class = class(py, *kind);
         class.setattr("status", kind.status())?;
-        class.setattr("retryable", Error::new(*kind, "").is_retryable())?;
+        let plain = Error::new(*kind, "");
+        class.setattr("retryable", plain.is_retryable())?;
+        class.setattr("down", plain.is_down())?;
         module.add(*name, class)?;
     }
     Ok(())

@@ -4,7 +4,9 @@
 mod call;
 mod client;
 mod convert;
+mod down;
 mod errors;
+mod failover;
 mod registry;
 mod runtime;
 mod stream;
@@ -18,6 +20,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     errors::register(module)?;
     module.add_class::<call::Call>()?;
     module.add_class::<client::Client>()?;
+    module.add_class::<failover::Failover>()?;
     module.add_class::<registry::Registry>()?;
     module.add_class::<stream::ChunkStream>()?;
     module.add("KINDS", PyTuple::new(module.py(), kinds::ALL.iter().map(|kind| kind.plural))?)?;

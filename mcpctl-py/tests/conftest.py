@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import mcpctl
@@ -39,10 +40,9 @@ def provider(shared_provider: Provider) -> Provider:
     return shared_provider
 
 
-@pytest.fixture(scope="session")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a server on an empty database."""
-    data = tmp_path_factory.mktemp("server")
+@contextmanager
+def serve(data: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """A server on the database in this folder: its URL, and its process, which a test may kill."""
     environment = {"PATH": os.environ["PATH"], "HOME": str(data), "MCPCTL_ADMIN_PASSWORD": PASSWORD}
     command = [str(server_binary()), "--listen", "127.0.0.1:0", "--data-dir", str(data)]
     with (data / "log").open("w") as log:
@@ -51,14 +51,21 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         assert server.stdout
         announced = re.search(r"listens on (\S+)", server.stdout.readline())
         assert announced, (data / "log").read_text()
-        yield announced[1]
-    finally:
-        server.terminate()
-        try:
+        yield announced[1], server
+        if server.poll() is None:
+            server.terminate()
             assert server.wait(20) == 0
-        finally:
-            # It waits for running streams, which a test that failed may have left.
-            server.kill()
+    finally:
+        # It waits for running streams, which a test that failed may have left.
+        server.kill()
+        server.communicate()
+
+
+@pytest.fixture(scope="session")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a server on an empty database."""
+    with serve(tmp_path_factory.mktemp("server")) as (url, _):
+        yield url
 
 
 @pytest.fixture(scope="session")

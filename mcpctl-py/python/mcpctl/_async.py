@@ -77,8 +77,9 @@ class AsyncCatalogue:
     ) -> Object | _native.ChunkStream:
         """Asks an Llm; see `Client.infer`. With ``stream``, what is awaited is an asynchronous iterator.
 
-        >>> async for chunk in await client.infer("gpt", messages, stream=True):  # doctest: +SKIP
-        ...     print(chunk["choices"][0]["delta"].get("content", ""), end="")
+        >>> async for chunk in await client.infer("gpt", messages, stream=True):
+        ...     print(chunk["choices"][0]["delta"].get("content", ""), end="|")
+        Keys |stay |on |the |server|.|
         """
         answer: Object | _native.ChunkStream
         answer = await self._catalogue.infer(name, {"messages": messages, **params}, stream)
@@ -92,9 +93,11 @@ class AsyncCatalogue:
 class AsyncClient(AsyncCatalogue):
     """A client of a running server: `Client` as coroutines.
 
-    >>> client = mcpctl.AsyncClient("http://127.0.0.1:3100", token="…")  # doctest: +SKIP
-    >>> one, two = await asyncio.gather(  # doctest: +SKIP
+    >>> client = mcpctl.AsyncClient("http://127.0.0.1:3100", token="TOKEN")
+    >>> one, two = await asyncio.gather(
     ...     client.infer("gpt", messages), client.infer("claude", messages))
+    >>> one["choices"][0]["message"]["content"]
+    'Hello!'
     """
 
     def __init__(self, url: str, token: str | None = None) -> None:
@@ -134,8 +137,9 @@ class AsyncClient(AsyncCatalogue):
 class AsyncRegistry(AsyncCatalogue):
     """The core in this process: `Registry` as coroutines.
 
-    >>> async with await mcpctl.AsyncRegistry.open("memory://") as registry:  # doctest: +SKIP
+    >>> async with await mcpctl.AsyncRegistry.open("memory://") as registry:
     ...     await registry.llms.list()
+    []
     """
 
     def __init__(self, native: _native.Registry) -> None:

@@ -33,7 +33,8 @@ class Resources:
     def list(self, **filters: str) -> Objects:
         """All that the caller may view, sorted by name.
 
-        >>> client.llms.list(tier="fast")  # doctest: +SKIP
+        >>> [llm["name"] for llm in client.llms.list(tier="fast")]
+        ['claude', 'gpt']
         """
         return self._native.list(self._kind, list(filters.items())).wait()
 
@@ -47,9 +48,12 @@ class Resources:
     def create(self, name: str, **fields: Any) -> Object:
         """Creates one.
 
-        >>> client.secrets.create("openai", data={"token": "sk-…"})  # doctest: +SKIP
-        >>> client.llms.create("gpt", type="openai", model="gpt-4o-mini",
-        ...                    apiKeyRef={"name": "openai", "key": "token"})  # doctest: +SKIP
+        >>> client.secrets.create("openai", data={"token": "sk-…"})["keys"]
+        ['token']
+        >>> llm = client.llms.create("mini", type="openai", model="gpt-4o-mini",
+        ...                          apiKeyRef={"name": "openai", "key": "token"})
+        >>> llm["version"], llm["tier"]
+        (1, 'fast')
         """
         return self._native.create(self._kind, {"name": name, **fields}).wait()
 
@@ -58,7 +62,8 @@ class Resources:
 
         With ``version``, the change is refused with a `ConflictError` if the stored one is another.
 
-        >>> client.llms.update("gpt", tier="heavy", apiKeyRef=None)  # doctest: +SKIP
+        >>> client.llms.update("gpt", tier="heavy", apiKeyRef=None)["version"]
+        2
         """
         return self._native.update(self._kind, name, fields, version).wait()
 
@@ -103,9 +108,12 @@ class Catalogue:
 
         The answer is a dict or, with ``stream``, an iterator of chunks. It takes as long as the model does.
 
-        >>> answer = client.infer("gpt", [{"role": "user", "content": "Hi"}], temperature=0)  # doctest: +SKIP
-        >>> for chunk in client.infer("gpt", messages, stream=True):  # doctest: +SKIP
-        ...     print(chunk["choices"][0]["delta"].get("content", ""), end="")
+        >>> messages = [{"role": "user", "content": "Hi"}]
+        >>> client.infer("gpt", messages, temperature=0)["choices"][0]["message"]["content"]
+        'Hello!'
+        >>> for chunk in client.infer("gpt", messages, stream=True):
+        ...     print(chunk["choices"][0]["delta"].get("content", ""), end="|")
+        Keys |stay |on |the |server|.|
         """
         answer: Object | _native.ChunkStream
         answer = self._catalogue.infer(name, {"messages": messages, **params}, stream).wait()
@@ -119,8 +127,8 @@ class Catalogue:
 class Client(Catalogue):
     """A client of a running server. Threads may share one.
 
-    >>> client = mcpctl.Client("http://127.0.0.1:3100")  # doctest: +SKIP
-    >>> client.login("admin@localhost", "…")["user"]["name"]  # doctest: +SKIP
+    >>> client = mcpctl.Client("http://127.0.0.1:3100")
+    >>> client.login("admin@localhost", "PASSWORD")["user"]["name"]
     'admin@localhost'
     """
 
@@ -159,7 +167,7 @@ class Client(Catalogue):
     def can_i(self, action: str, resource: str | None = None, name: str | None = None) -> Object:
         """Whether the caller may, and why: ``{"allowed": …, "reason": …, "binding": …}``.
 
-        >>> client.can_i("run", "llms", "gpt")["allowed"]  # doctest: +SKIP
+        >>> client.can_i("run", "llms", "gpt")["allowed"]
         True
         """
         return self._native.can_i(action, resource, name).wait()
@@ -187,8 +195,11 @@ class Registry(Catalogue):
         file ``master.key`` beside the database is used, and made when it is not there, as the server does.
         ``program`` is who the audit trail says it was.
 
-        >>> with mcpctl.Registry.open("sqlite:///var/lib/app/mcpctl.db") as registry:  # doctest: +SKIP
-        ...     registry.infer("gpt", [{"role": "user", "content": "Hello"}])
+        >>> with mcpctl.Registry.open(f"sqlite://{folder}/mcpctl.db") as registry:
+        ...     registry.llms.create("gpt", type="openai", model="gpt-4o-mini")["version"]
+        1
+        >>> os.path.exists(f"{folder}/master.key")
+        True
         """
         return cls(_native.Registry.open(url, master_key, program).wait())
 
