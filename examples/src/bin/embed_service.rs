@@ -1,8 +1,10 @@
 //! A service of your own, with its own routes, and the gateway inside: its users know nothing of mcpctl, of Llms or of
 //! keys. `POST /ask` takes a question as plain text, and streams the model's words back as they come.
 //!
-//!     cargo run -p examples --bin embed_service             # asks itself once, and ends
-//!     cargo run -p examples --bin embed_service -- 8080     # serves: curl -N -d 'Where do keys live?' 127.0.0.1:8080/ask
+//! ```sh
+//! cargo run -p examples --bin embed_service             # asks itself once, and ends
+//! cargo run -p examples --bin embed_service -- 8080     # serves: curl -N -d 'Where do keys live?' 127.0.0.1:8080/ask
+//! ```
 
 use std::{convert::Infallible, error::Error, net::SocketAddr, sync::Arc};
 

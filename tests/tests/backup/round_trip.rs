@@ -2,19 +2,32 @@
 
 use std::{fs, time::Instant};
 
-use tests::OpenBao;
+use tests::{OpenBao, ServerOptions, postgres::Postgres};
 
 use super::*;
 
 #[tokio::test]
 async fn a_new_server_becomes_the_old_one() {
+    becomes_the_old_one(Server::start().await).await;
+}
+
+#[tokio::test]
+async fn what_was_in_sqlite_moves_to_postgresql() {
+    let Some(postgres) = Postgres::shared() else { return };
+    let database_url = Some(postgres.create_database());
+    becomes_the_old_one(Server::start_with(ServerOptions { database_url, ..ServerOptions::default() }).await)
+        .await;
+}
+
+async fn becomes_the_old_one(new: Server) {
     let (old, admin) = logged_in().await;
     let (data, password, [live, revoked]) = stock(&old, &admin).await;
     admin.delete("/api/v1/mcptokens/revoked").await.expect(204);
     let file = create(&old, &["--with-values"]);
     let (wanted, before) = (everything(&old), exported(&admin).await);
 
-    let (new, admin) = logged_in().await;
+    log_in(&new);
+    let admin = new.login_admin().await;
     let told = restore(&new, &file, &[]);
     assert!(told.contains("skipped 0") && told.contains("your own password stays"), "{told}");
     assert_eq!(everything(&new), wanted);
