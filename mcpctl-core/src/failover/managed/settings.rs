@@ -2,6 +2,7 @@
 
 use std::{
     ffi::{OsStr, OsString},
+    fmt,
     net::Ipv4Addr,
     path::{Path, PathBuf},
     time::Duration,
@@ -12,8 +13,8 @@ use crate::{
     secret::SecretValue,
 };
 
-/// A vLLM to be started on demand.
-#[derive(Clone, Debug)]
+/// A vLLM to be started on demand. `Debug` shows neither the environment nor the arguments, which may hold credentials.
+#[derive(Clone)]
 pub struct ManagedSettings {
     /// The provider's name: one name, one process.
     pub name: String,
@@ -43,6 +44,16 @@ pub struct ManagedSettings {
     /// Where it is written down what runs, so that what a killed program left behind is found by the next. Only this
     /// user should be able to write there. Without one, only the process itself looks after what it started.
     pub folder: Option<PathBuf>,
+}
+
+impl fmt::Debug for ManagedSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ManagedSettings")
+            .field("name", &self.name)
+            .field("model", &self.model)
+            .field("port", &self.port)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The environment variables that vLLM gets when they are set.
@@ -333,6 +344,15 @@ mod tests {
             let fault = settings.check().unwrap_err();
             assert!(fault.message().contains(&format!("{field}: ")), "{fault}");
         }
+    }
+
+    #[test]
+    fn debug_hides_what_may_be_a_credential() {
+        let settings = with(|settings| {
+            settings.environment = vec![("HF_TOKEN".into(), "hf-s3cret".into())];
+            settings.extra_args = vec!["--hf-token=hf-s3cret".to_owned()];
+        });
+        assert!(!format!("{settings:?}").contains("s3cret"));
     }
 
     #[test]
